@@ -1,0 +1,87 @@
+"""What every configuration shares: frozen pydantic models, TOML in and out, whole files or none."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from koinon.errors import ConfigError, ResourceError
+
+__all__ = ["Config", "atomic_path", "write_atomically"]
+
+
+class Config(BaseModel):
+    """Base of every configuration: frozen, refuses unknown keys, read from TOML."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+
+    @classmethod
+    def from_toml(cls, path: Path) -> Self:
+        """Read a TOML file.
+
+        Raises
+        ------
+        ConfigError
+            K101 the file is missing or unreadable, K102 it is no TOML, K103 a key is wrong (names the key).
+        """
+        try:
+            raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError("K101", f"Cannot read {path}: {error}.", "Check the path and the file's rights.") from error
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError("K102", f"{path} is not valid TOML: {error}.", "Mend the line it names.") from error
+        return cls.from_dict(raw, source=str(path))
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, object], *, source: str = "the configuration") -> Self:
+        """Validate a plain dictionary; ``source`` names it in errors."""
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(
+                "K103",
+                f"{source}: key `{key}`: {first['msg']} (value: {first.get('input')!r}).",
+                "Correct the key; `--help` and docs/ list the keys and their ranges.",
+            ) from error
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``target``; on success it is synced and renamed onto it, on failure removed.
+
+    Raises
+    ------
+    ResourceError
+        K801 when the disk is full or the folder cannot be written.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(target)
+    except OSError as error:
+        raise ResourceError(
+            "K801", f"Cannot write {target}: {error.strerror or error}.", "Free disk space or choose another folder."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomically(target: Path, content: bytes | str) -> None:
+    """Write a whole file or nothing (see :func:`atomic_path`)."""
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)

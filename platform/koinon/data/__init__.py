@@ -1,0 +1,10 @@
+"""The data contract: items, events, users; how they are read, checked, kept and divided.
+
+A partner is a folder with a ``partner.toml`` and a vault of canonical Parquet. Files enter through
+:mod:`koinon.data.ingest`, faults are named and quarantined, and everything later reads a :class:`Domain`.
+"""
+
+from koinon.data.domain import Domain, Interactions
+from koinon.data.split import EvaluationSet, Split, SplitConfig
+
+__all__ = ["Domain", "EvaluationSet", "Interactions", "Split", "SplitConfig"]

@@ -1,0 +1,103 @@
+"""Train, validation and test: the protocols, and what they guarantee.
+
+The split is a function of the vault and of :class:`SplitConfig` alone, so every process of a federation that reads the
+same vault derives the same one, and no test event is ever handed to training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from koinon.config import Config
+from koinon.data.domain import Domain, Interactions
+
+__all__ = ["EvaluationSet", "Split", "SplitConfig"]
+
+
+class SplitConfig(Config):
+    """How a federation divides its events. The same for every partner; part of the policy."""
+
+    protocol: Literal["auto", "time", "holdout", "leave-last-out"] = "auto"
+    """``auto``: ``time`` for partners with timestamps, ``holdout`` for the others. ``leave-last-out`` is secondary."""
+    validation_from: int | None = None
+    """``time``: first millisecond (UTC) of validation, one clock for all partners."""
+    test_from: int | None = None
+    """``time``: first millisecond (UTC) of the test period."""
+    seed: int = 7
+    """``holdout``: which event of a user is held out; which items are withheld as cold."""
+    minimum_user_events: int = Field(3, ge=2)
+    """Main figures are over users with at least so many events."""
+    minimum_item_events: int = Field(2, ge=1)
+    """The catalogue holds items with at least so many events (1 keeps everything)."""
+    cold_items: float = Field(0.05, ge=0.0, lt=0.5)
+    """Share of the catalogue whose training events are withheld, so that cold items exist by construction."""
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """Who is asked about, what they had, and what they took: one row per user.
+
+    Attributes
+    ----------
+    user
+        ``int32[rows]`` index into ``Domain.user_ids``.
+    history
+        ``csr`` layout ``(indptr int64[rows+1], items int32[n])``: what the recommender may know when asked, oldest first.
+    targets
+        Same layout: the held-out items (never in ``history``).
+    time
+        ``int64[rows]`` time of the request, or ``None``.
+    cold_user
+        ``bool[rows]``: at most two events in history.
+    main
+        ``bool[rows]``: the user has at least ``minimum_user_events`` events and belongs to the main figures.
+    """
+
+    user: NDArray[np.int32]
+    history_indptr: NDArray[np.int64]
+    history_items: NDArray[np.int32]
+    target_indptr: NDArray[np.int64]
+    target_items: NDArray[np.int32]
+    time: NDArray[np.int64] | None
+    cold_user: NDArray[np.bool_]
+    main: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def history(self, row: int) -> NDArray[np.int32]:
+        """History items of one row, oldest first."""
+        return self.history_items[self.history_indptr[row] : self.history_indptr[row + 1]]
+
+    def targets(self, row: int) -> NDArray[np.int32]:
+        """Held-out items of one row."""
+        return self.target_items[self.target_indptr[row] : self.target_indptr[row + 1]]
+
+
+@dataclass(frozen=True)
+class Split:
+    """One partner's division.
+
+    Attributes
+    ----------
+    train
+        The domain with training events only; its catalogue holds every item, cold ones included.
+    validation
+        History: training events. Targets: validation events.
+    test
+        History: training and validation events. Targets: test events.
+    cold_item
+        ``bool[items]``: the item has no training event.
+    """
+
+    train: Domain
+    validation: EvaluationSet
+    test: EvaluationSet
+    cold_item: NDArray[np.bool_]
+    events: Interactions
+    """Every event of the partner (for counting only; never handed to a recommender)."""
