@@ -34,7 +34,9 @@ class Config(BaseModel):
         try:
             raw = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError("K101", f"Cannot read {path}: {error}.", "Check the path and the file's rights.") from error
+            raise ConfigError(
+                "K101", f"Cannot read {path}: {error}.", "Check the path and the file's rights."
+            ) from error
         except tomllib.TOMLDecodeError as error:
             raise ConfigError("K102", f"{path} is not valid TOML: {error}.", "Mend the line it names.") from error
         return cls.from_dict(raw, source=str(path))

@@ -24,10 +24,14 @@ class Space(Protocol):
     """
 
     @property
-    def dimension(self) -> int: ...
+    def dimension(self) -> int:
+        """Length of a vector."""
+        ...
 
     @property
-    def fingerprint(self) -> str: ...
+    def fingerprint(self) -> str:
+        """Hash of weights and settings."""
+        ...
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return ``float32[texts, dimension]``, rows of L2 norm 1, in the order given."""
