@@ -6,5 +6,6 @@ A partner is a folder with a ``partner.toml`` and a vault of canonical Parquet. 
 
 from koinon.data.domain import Domain, Interactions
 from koinon.data.split import EvaluationSet, Split, SplitConfig
+from koinon.data.tables import Tables
 
-__all__ = ["Domain", "EvaluationSet", "Interactions", "Split", "SplitConfig"]
+__all__ = ["Domain", "EvaluationSet", "Interactions", "Split", "SplitConfig", "Tables"]

@@ -47,7 +47,7 @@ class EvaluationSet:
     user
         ``int32[rows]`` index into ``Domain.user_ids``.
     history
-        ``csr`` layout ``(indptr int64[rows+1], items int32[n])``: what the recommender may know when asked, oldest first.
+        ``csr`` layout ``(indptr int64[rows+1], items int32[n])``: what may be known when asked, oldest first.
     targets
         Same layout: the held-out items (never in ``history``).
     time

@@ -73,7 +73,7 @@ class Recommender(Protocol):
         ...
 
     def score(self, requests: Sequence[Request], candidates: NDArray[np.int32] | None = None) -> Float:
-        """Return ``float32[requests, candidates]``; ``candidates=None`` is the whole catalogue. History is not masked."""
+        """Return ``float32[requests, candidates]``; ``None``: the whole catalogue. History is not masked."""
         ...
 
     def recommend(self, requests: Sequence[Request], k: int) -> list[list[Recommendation]]:
