@@ -18,7 +18,7 @@ ITEM_SCHEMA: dict[str, pl.DataType] = {
     "price": pl.Float64(),
     "text": pl.String(),
 }
-"""One row per item. ``language``: ISO 639-1. ``text``: what the encoder reads. Nullable: creator, description, price."""
+"""One row per item. ``language``: ISO 639-1; ``text``: what the encoder reads. Nullable: creator, description, price"""
 
 EVENT_SCHEMA: dict[str, pl.DataType] = {
     "user_id": pl.String(),
@@ -27,7 +27,7 @@ EVENT_SCHEMA: dict[str, pl.DataType] = {
     "kind": pl.String(),
     "weight": pl.Float32(),
 }
-"""One row per event. ``timestamp`` is null throughout where the source has none. ``kind``: e.g. ``rating``, ``view``."""
+"""One row per event. ``timestamp`` is null throughout where the source has none. ``kind``: e.g. ``rating``"""
 
 
 @dataclass(frozen=True)
