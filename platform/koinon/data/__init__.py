@@ -5,7 +5,9 @@ A partner is a folder with a ``partner.toml`` and a vault of canonical Parquet. 
 """
 
 from koinon.data.domain import Domain, Interactions
+from koinon.data.partner import PartnerConfig
 from koinon.data.split import EvaluationSet, Split, SplitConfig
 from koinon.data.tables import Tables
+from koinon.data.vault import Vault
 
-__all__ = ["Domain", "EvaluationSet", "Interactions", "Split", "SplitConfig", "Tables"]
+__all__ = ["Domain", "EvaluationSet", "Interactions", "PartnerConfig", "Split", "SplitConfig", "Tables", "Vault"]
