@@ -7,7 +7,19 @@ A partner is a folder with a ``partner.toml`` and a vault of canonical Parquet. 
 from koinon.data.domain import Domain, Interactions
 from koinon.data.partner import PartnerConfig
 from koinon.data.split import EvaluationSet, Split, SplitConfig
+from koinon.data.splitting import global_clock, make_split
 from koinon.data.tables import Tables
 from koinon.data.vault import Vault
 
-__all__ = ["Domain", "EvaluationSet", "Interactions", "PartnerConfig", "Split", "SplitConfig", "Tables", "Vault"]
+__all__ = [
+    "Domain",
+    "EvaluationSet",
+    "Interactions",
+    "PartnerConfig",
+    "Split",
+    "SplitConfig",
+    "Tables",
+    "Vault",
+    "global_clock",
+    "make_split",
+]

@@ -30,11 +30,11 @@ class SplitConfig(Config):
     """``time``: first millisecond (UTC) of the test period."""
     seed: int = 7
     """``holdout``: which event of a user is held out; which items are withheld as cold."""
-    minimum_user_events: int = Field(3, ge=2)
+    minimum_user_events: int = Field(default=3, ge=2)
     """Main figures are over users with at least so many events."""
-    minimum_item_events: int = Field(2, ge=1)
+    minimum_item_events: int = Field(default=2, ge=1)
     """The catalogue holds items with at least so many events (1 keeps everything)."""
-    cold_items: float = Field(0.05, ge=0.0, lt=0.5)
+    cold_items: float = Field(default=0.05, ge=0.0, lt=0.5)
     """Share of the catalogue whose training events are withheld, so that cold items exist by construction."""
 
 
