@@ -7,7 +7,7 @@ exist only to set beside published ones and live apart, in :mod:`koinon.evaluati
 from koinon.evaluation.compare import compare
 from koinon.evaluation.metrics import METRICS, Placements, place, ranking_metrics
 from koinon.evaluation.protocol import DEFAULT_SLICES, Chance, Evaluation, evaluate, requests_of
-from koinon.evaluation.significance import Gain, Interval, bootstrap_mean, holm, paired_gain
+from koinon.evaluation.significance import Gain, Interval, bootstrap_mean, holm, paired_gain, resampled_means
 from koinon.evaluation.slices import RULES, head_items
 
 __all__ = [
@@ -28,4 +28,5 @@ __all__ = [
     "place",
     "ranking_metrics",
     "requests_of",
+    "resampled_means",
 ]

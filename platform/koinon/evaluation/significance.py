@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from koinon.errors import EvaluationError
 
-__all__ = ["Gain", "Interval", "bootstrap_mean", "holm", "paired_gain"]
+__all__ = ["Gain", "Interval", "bootstrap_mean", "holm", "paired_gain", "resampled_means"]
 
 Doubles = NDArray[np.float64]
 
@@ -60,7 +60,7 @@ def bootstrap_mean(values: Doubles, *, seed: int = 0, samples: int = 2000, level
     """Mean of per-user values ``float64[users]`` with a percentile bootstrap interval over users."""
     if len(values) == 0:
         return Interval(np.nan, np.nan, np.nan, 0)
-    means = _resampled(values[:, None], seed, samples)[:, 0]
+    means = resampled_means(values[:, None], seed, samples)[:, 0]
     lo, hi = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(values.mean()), float(lo), float(hi), len(values))
 
@@ -84,7 +84,7 @@ def paired_gain(arm: Doubles, baseline: Doubles, *, seed: int = 0, samples: int 
         nothing = float("nan")
         return Gain(nothing, nothing, nothing, nothing, nothing, nothing, nothing, 0)
     difference = arm - baseline
-    drawn = _resampled(np.column_stack([difference, baseline]), seed, samples)
+    drawn = resampled_means(np.column_stack([difference, baseline]), seed, samples)
     ends = [(1 - level) / 2, (1 + level) / 2]
     lo, hi = np.quantile(drawn[:, 0], ends)
     base = float(baseline.mean())
@@ -114,8 +114,11 @@ def holm(p_values: Sequence[float]) -> Doubles:
     return adjusted
 
 
-def _resampled(columns: Doubles, seed: int, samples: int, chunk: int = 100) -> Doubles:
-    """Means of ``columns`` ``[users, c]`` over resampled users, ``float64[samples, c]``."""
+def resampled_means(columns: Doubles, seed: int = 0, samples: int = 2000, chunk: int = 100) -> Doubles:
+    """Means of ``columns`` ``float64[users, c]`` over resampled users, ``float64[samples, c]``.
+
+    One drawing serves all columns: their quantiles equal :func:`bootstrap_mean`'s, column by column, at the price of one.
+    """
     rng = np.random.default_rng(seed)
     users = len(columns)
     means = np.empty((samples, columns.shape[1]))
