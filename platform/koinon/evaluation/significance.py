@@ -117,7 +117,7 @@ def holm(p_values: Sequence[float]) -> Doubles:
 def resampled_means(columns: Doubles, seed: int = 0, samples: int = 2000, chunk: int = 100) -> Doubles:
     """Means of ``columns`` ``float64[users, c]`` over resampled users, ``float64[samples, c]``.
 
-    One drawing serves all columns: their quantiles equal :func:`bootstrap_mean`'s, column by column, at the price of one.
+    One drawing serves all columns; quantiles equal :func:`bootstrap_mean`'s, column by column, for the price of one.
     """
     rng = np.random.default_rng(seed)
     users = len(columns)
