@@ -1,5 +1,33 @@
-"""Conventional recommenders: popularity, item neighbours, and EASE with or without the space as its prior."""
+"""Conventional recommenders: popularity, item neighbours, and EASE with or without the space as its prior.
 
+:func:`solve_ease` is the closed form by itself, for Gram matrices that come from elsewhere (a federation's sum).
+"""
+
+from koinon.recommenders.conventional._ease import EASE, EaseConfig, SemanticEASE, SemanticEaseConfig
+from koinon.recommenders.conventional._knn import ItemKNN, ItemKNNConfig
+from koinon.recommenders.conventional._linear import LinearConfig, LinearItemModel
+from koinon.recommenders.conventional._popularity import Popularity, PopularityConfig, popularity_prior
+from koinon.recommenders.conventional._prior import nearest_texts, semantic_prior, text_evidence
 from koinon.recommenders.conventional._solve import EaseParts, cold_columns, ease_parts, gram_matrix, solve_ease
 
-__all__ = ["EaseParts", "cold_columns", "ease_parts", "gram_matrix", "solve_ease"]
+__all__ = [
+    "EASE",
+    "EaseConfig",
+    "EaseParts",
+    "ItemKNN",
+    "ItemKNNConfig",
+    "LinearConfig",
+    "LinearItemModel",
+    "Popularity",
+    "PopularityConfig",
+    "SemanticEASE",
+    "SemanticEaseConfig",
+    "cold_columns",
+    "ease_parts",
+    "gram_matrix",
+    "nearest_texts",
+    "popularity_prior",
+    "semantic_prior",
+    "solve_ease",
+    "text_evidence",
+]

@@ -5,7 +5,8 @@
     P = (G + λI)⁻¹,   B = P(G + λβS) - P·diag(γ),   γ_j = (P(G + λβS))_jj / P_jj
 
 and since ``PG = I - λP`` it is ``B = A + βC`` with ``A = I - P·diag(1/diag P)`` (plain EASE; Steck
-2019, "Embarrassingly Shallow Autoencoders", eq. 8) and ``C = λ(PS - P·diag((PS)_jj / P_jj))``: every β costs one addition.
+2019, "Embarrassingly Shallow Autoencoders", eq. 8) and ``C = λ(PS - P·diag((PS)_jj / P_jj))``: every β costs one
+addition.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ def ease_parts(
         mixed -= inverse * (np.diag(mixed) / diagonal)
         mixed *= inverse.dtype.type(lambda_)
         np.fill_diagonal(mixed, 0.0)
-    inverse /= -diagonal
+    inverse = np.divide(inverse, -diagonal, out=inverse)
     np.fill_diagonal(inverse, 0.0)
     return EaseParts(inverse, mixed)
 
@@ -182,7 +183,7 @@ def _dtype(items: int) -> Precision:
 def _inverse(gram: Matrix, lambda_: float, dtype: Precision) -> Matrix:
     """``(G + λI)⁻¹``, full and symmetric, by Cholesky in place of one copy."""
     ridged = np.array(gram, dtype=dtype, order="F")
-    ridged[np.diag_indices_from(ridged)] += lambda_
+    np.fill_diagonal(ridged, ridged.diagonal() + lambda_)
     factorise, invert = (dpotrf, dpotri) if dtype is np.float64 else (spotrf, spotri)
     factor, failed = factorise(ridged, lower=1, overwrite_a=1, clean=0)
     if failed or not np.isfinite(factor.diagonal()).all():
@@ -203,6 +204,7 @@ def _mirror_lower(square: Matrix, block: int = 1024) -> None:
     n = len(square)
     for start in range(0, n, block):
         stop = min(start + block, n)
+        upper = np.triu_indices(stop - start, 1)
         corner = square[start:stop, start:stop]
-        corner[:] = np.tril(corner) + np.tril(corner, -1).T
+        corner[upper] = corner.T[upper]
         square[start:stop, stop:] = square[stop:, start:stop].T

@@ -1,0 +1,160 @@
+"""EASE, and EASE with the semantic space as its prior."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy.sparse import csr_matrix
+
+from koinon.data import Domain
+from koinon.errors import RecommenderError
+from koinon.recommenders.conventional._linear import LinearConfig, LinearItemModel
+from koinon.recommenders.conventional._prior import semantic_prior, text_evidence
+from koinon.recommenders.conventional._solve import Matrix, cold_columns, gram_matrix, solve_ease
+from koinon.recommenders.protocol import Request
+from koinon.space import Space
+
+__all__ = ["EASE", "EaseConfig", "SemanticEASE", "SemanticEaseConfig"]
+
+Scores = NDArray[np.float32]
+
+
+class EaseConfig(LinearConfig):
+    """Settings of :class:`EASE`."""
+
+    lambda_: float = Field(default=100.0, gt=0.0)
+    """Ridge, in events; small shops want tens, large dense ones hundreds."""
+    user_power: float = Field(default=0.0, ge=0.0, le=2.0)
+    """Each person's pairs are weighted by ``len ** -user_power`` in the Gram matrix; 0 counts all pairs alike."""
+
+
+class SemanticEaseConfig(EaseConfig):
+    """Settings of :class:`SemanticEASE`."""
+
+    beta: float = Field(default=0.3, ge=0.0)
+    """Weight of the prior; 0 is plain EASE except on cold columns."""
+    neighbours: int = Field(default=50, ge=1)
+    """Nearest texts that make an item's prior."""
+    cold_threshold: int = Field(default=1, ge=0)
+    """Items with fewer training events are scored by the prior alone; 1: those without any; 0: none."""
+    cold_weight: float | None = Field(default=None, ge=0.0)
+    """Weight of the prior on such columns; ``None``: ``beta``."""
+    cold_blend: float = Field(default=0.0, ge=0.0)
+    """Above 0, the prior has the weight of so many events in every column."""
+
+
+class EASE(LinearItemModel):
+    """Embarrassingly shallow autoencoder (Steck 2019): closed form on the item-item Gram matrix."""
+
+    name: ClassVar[str] = "ease"
+    Config: ClassVar[type[EaseConfig]] = EaseConfig
+
+    def __init__(self, config: EaseConfig | None = None) -> None:
+        super().__init__(config or EaseConfig())
+        self.config: EaseConfig
+
+    def fit(self, domain: Domain, space: Space | None, *, rng: np.random.Generator) -> Self:
+        """Solve on the domain's own Gram matrix; ``rng`` is not used (the solution is unique)."""
+        return self.fit_gram(domain, space, gram_matrix(domain.matrix, user_power=self.config.user_power))
+
+    def fit_gram(self, domain: Domain, space: Space | None, gram: Matrix) -> Self:
+        """Solve on a Gram matrix ``float[items, items]`` over ``domain``'s catalogue, e.g. one summed over partners."""
+        weights = solve_ease(gram, self.config.lambda_)
+        return self.adopt(weights.astype(np.float32, copy=False), domain)
+
+
+class SemanticEASE(EASE):
+    """EASE drawn towards ``βS``, the items whose texts are near: ``B = P(G + λβS)`` with a zero diagonal.
+
+    Items with few events are scored by the prior alone. Liked texts that are not in the catalogue and wishes in words
+    enter through the space.
+    """
+
+    name: ClassVar[str] = "semantic-ease"
+    Config: ClassVar[type[SemanticEaseConfig]] = SemanticEaseConfig
+
+    def __init__(self, config: SemanticEaseConfig | None = None) -> None:
+        super().__init__(config or SemanticEaseConfig())
+        self.config: SemanticEaseConfig
+        self.space: Space | None = None
+        self.vectors: Scores = np.empty((0, 0), dtype=np.float32)
+
+    def fit_gram(
+        self, domain: Domain, space: Space | None, gram: Matrix, counts: NDArray[np.int64] | None = None
+    ) -> Self:
+        """Solve on a Gram matrix over ``domain``'s catalogue; ``counts`` (default: the domain's own) say what is cold.
+
+        Raises
+        ------
+        RecommenderError
+            K404 without a space; K401-K403 as :func:`solve_ease`.
+        """
+        self._enter(space, domain)
+        settings = self.config
+        prior = semantic_prior(self.vectors, settings.neighbours)
+        weights = solve_ease(gram, settings.lambda_, prior, settings.beta).astype(np.float32, copy=False)
+        known = domain.item_counts if counts is None else counts
+        weight = settings.beta if settings.cold_weight is None else settings.cold_weight
+        cold_columns(weights, prior, weight, known, settings.cold_threshold, blend=settings.cold_blend)
+        return self.adopt(weights, domain)
+
+    def restore(self, state: Mapping[str, NDArray[np.generic]], domain: Domain, space: Space | None) -> Self:
+        """Adopt what an equal recommender learned; the catalogue's vectors come from ``space``."""
+        super().restore(state, domain, space)
+        self._enter(space, domain)
+        return self
+
+    def evidence(self, requests: Sequence[Request]) -> csr_matrix:
+        """History items, and for each liked text the catalogue's nearest texts, together weighing one item."""
+        known = super().evidence(requests)
+        liked = [(row, text) for row, request in enumerate(requests) for text in request.liked]
+        if not liked or self.space is None:
+            return known
+        soft = text_evidence(self.space.encode([text for _, text in liked]), self.vectors)
+        spread = csr_matrix(
+            (np.ones(len(liked), dtype=np.float32), ([row for row, _ in liked], np.arange(len(liked)))),
+            shape=(len(requests), len(liked)),
+        )
+        return csr_matrix(known + spread @ soft)
+
+    def score(self, requests: Sequence[Request], candidates: NDArray[np.int32] | None = None) -> Scores:
+        """Return ``float32[requests, candidates]``: evidence through the weights, then what the words say.
+
+        Liked texts add the mean cosine to them, a query adds the cosine to it; both count as much as the best score
+        that the evidence gives (as 1 where there is none, popularity then only breaking near-ties).
+        """
+        scores = super().score(requests, candidates)
+        worded = [row for row, request in enumerate(requests) if request.query or request.liked]
+        if not worded or self.space is None:
+            return scores
+        vectors = self.vectors if candidates is None else self.vectors[candidates]
+        for row in worded:
+            request = requests[row]
+            similar = np.zeros(len(vectors), dtype=np.float32)
+            if request.liked:
+                similar += vectors @ _unit(self.space.encode(list(request.liked)).mean(axis=0))
+            if request.query:
+                similar += vectors @ self.space.encode([request.query])[0]
+            evident = len(request.history) > 0 or bool(request.liked)
+            scale = float(np.abs(scores[row]).max(initial=0.0)) or 1.0
+            scores[row] = scores[row] / scale * (1.0 if evident else POPULARITY_SHARE) + similar
+        return scores
+
+    def _enter(self, space: Space | None, domain: Domain) -> None:
+        if space is None:
+            raise RecommenderError("K404", f"{self.name} needs a semantic space.", "Open one with koinon.space.")
+        self.space = space
+        self.vectors = np.asarray(space.encode(domain.texts), dtype=np.float32)
+
+
+POPULARITY_SHARE = 0.05
+"""What the most popular item gains, in cosine, when there is a wish in words and nothing else."""
+
+
+def _unit(vector: Scores) -> Scores:
+    norm = float(np.linalg.norm(vector))
+    return vector / np.float32(norm) if norm > 0 else vector
