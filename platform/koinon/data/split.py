@@ -7,11 +7,11 @@ same vault derives the same one, and no test event is ever handed to training.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from koinon.config import Config
 from koinon.data.domain import Domain, Interactions
@@ -36,6 +36,14 @@ class SplitConfig(Config):
     """The catalogue holds items with at least so many events (1 keeps everything)."""
     cold_items: float = Field(default=0.05, ge=0.0, lt=0.5)
     """Share of the catalogue whose training events are withheld, so that cold items exist by construction."""
+
+    @model_validator(mode="after")
+    def _clock_in_order(self) -> Self:
+        if (self.validation_from is None) != (self.test_from is None):
+            raise ValueError("set validation_from and test_from together")
+        if self.validation_from is not None and self.test_from is not None and self.validation_from >= self.test_from:
+            raise ValueError("validation_from must lie before test_from")
+        return self
 
 
 @dataclass(frozen=True)

@@ -91,8 +91,9 @@ def make_split(name: str, tables: Tables, config: SplitConfig) -> Split:
         of users with two to that many one is the test; the rest trains.
     ``leave-last-out`` (secondary: it lets training see other people's future)
         The last event in time is the test, the one before it the validation, of users with at least
-        ``max(3, minimum_user_events)`` events; the others only train. A request carries the time of the last event in
-        its history, since the target's own time would be a leak. No items are withheld.
+        ``max(3, minimum_user_events)`` events; the others only train. Where there are no times the source's order
+        counts. A request carries the time of the last event in its history, since the target's own time would be a
+        leak. No items are withheld.
 
     Parameters
     ----------
@@ -142,8 +143,8 @@ def _protocol(name: str, tables: Tables, config: SplitConfig) -> str:
             "Give every event a time, or leave the column out.",
         )
     protocol = ("time" if timed else "holdout") if config.protocol == "auto" else config.protocol
-    if protocol != "holdout" and not timed:
-        raise DataError("K250", f"{name}: the protocol `{protocol}` needs times.", "Use `auto` or `holdout`.")
+    if protocol == "time" and not timed:
+        raise DataError("K250", f"{name}: the protocol `time` needs times.", "Use `auto` or `holdout`.")
     if protocol == "time" and (config.validation_from is None or config.test_from is None):
         raise DataError(
             "K250",

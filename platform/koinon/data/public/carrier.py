@@ -27,7 +27,7 @@ __all__ = ["PipSettings", "Progress", "fetch_carrier", "pip_settings", "read_mem
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many bytes are done, how many there are."""
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 14  # what a broken connection can lose
 _ATTEMPTS = 3
 _TIMEOUT = (15.0, 60.0)  # seconds to connect, seconds without a byte
 
