@@ -1,0 +1,54 @@
+"""One self-contained HTML file from results: template, style and script are inlined, nothing is ever requested."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from koinon.config import write_atomically
+from koinon.errors import ResourceError
+from koinon.studies.report.contents import Sample, SpaceMap
+from koinon.studies.report.results import Results
+from koinon.studies.report.view import build_view
+
+__all__ = ["render", "write_report"]
+
+
+def render(results: Results, *, space_map: SpaceMap | None = None, samples: Sequence[Sample] = ()) -> str:
+    """Return the report as HTML. Titles and names are escaped; a content policy forbids every request.
+
+    Raises
+    ------
+    ResourceError
+        K806 the package jinja2 is not installed.
+    """
+    try:
+        from jinja2 import Environment, StrictUndefined
+        from markupsafe import Markup
+    except ModuleNotFoundError as error:
+        raise ResourceError(
+            "K806", "The Python package `jinja2` is not installed.", "Install it with `pip install 'koinon[report]'`."
+        ) from error
+    here = files("koinon.studies.report")
+
+    def text(name: str) -> str:
+        return here.joinpath(name).read_text(encoding="utf-8")
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    view = build_view(results, space_map, samples)
+    # "</" would end the script element; JSON may write it as "<\/"
+    data = json.dumps(view.pop("data"), ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
+    return environment.from_string(text("report.html.j2")).render(
+        **view, css=Markup(text("report.css")), js=Markup(text("report.js")), data=Markup(data)
+    )
+
+
+def write_report(
+    folder: Path, results: Results, *, space_map: SpaceMap | None = None, samples: Sequence[Sample] = ()
+) -> Path:
+    """Write ``results.json`` and ``report.html`` into a folder, each whole or not at all; returns the report's path."""
+    results.write(folder / "results.json")
+    write_atomically(folder / "report.html", render(results, space_map=space_map, samples=samples))
+    return folder / "report.html"
