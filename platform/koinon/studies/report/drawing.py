@@ -32,33 +32,38 @@ def nice_ticks(low: float, high: float, count: int = 3) -> list[float]:
     return ticks or [low, high]
 
 
-def gain_bar(value: float | None, low: float | None, high: float | None, *, limit: float, label: str, tone: str) -> str:
-    """A bar from zero to ``value`` with its interval as a whisker, on an axis of ±``limit``.
+def gain_bar(
+    value: float | None, low: float | None, high: float | None, *, axis: tuple[float, float], label: str, tone: str
+) -> str:
+    """A bar from zero to ``value`` with its interval as a whisker, on an axis from ``-axis[0]`` to ``axis[1]``.
 
     ``tone`` is ``up``, ``down`` or ``even`` and picks the colour. What lies beyond the axis ends in an arrowhead.
     """
-    width, height, middle = 150.0, 26.0, 75.0
+    width, margin = 150.0, 6.0
+
+    def at(x: float) -> float:
+        share = (min(max(x, -axis[0]), axis[1]) + axis[0]) / (axis[0] + axis[1])
+        return margin + share * (width - 2 * margin)
+
+    zero = at(0.0)
     parts = [
         f'<svg class="gain {tone}" viewBox="0 0 150 26" role="img" aria-label="{escape(label)}">',
-        f'<line class="zero" x1="{middle}" x2="{middle}" y1="0" y2="{height:g}"/>',
+        f'<line class="zero" x1="{zero:.1f}" x2="{zero:.1f}" y1="0" y2="26"/>',
     ]
     if value is not None:
-
-        def at(x: float) -> float:
-            return middle + max(-1.0, min(1.0, x / limit)) * (width / 2 - 6)
-
-        left, right = sorted((middle, at(value)))
+        left, right = sorted((zero, at(value)))
         parts.append(
             f'<rect class="bar" x="{left:.1f}" y="8" width="{max(right - left, 0.8):.1f}" height="10" rx="1.5"/>'
         )
         if low is not None and high is not None:
             parts.append(f'<line class="whisker" x1="{at(low):.1f}" x2="{at(high):.1f}" y1="13" y2="13"/>')
-            for end, x in ((low, at(low)), (high, at(high))):
-                if abs(end) > limit:
+            for end in (low, high):
+                x = at(end)
+                if -axis[0] <= end <= axis[1]:
+                    parts.append(f'<line class="whisker" x1="{x:.1f}" x2="{x:.1f}" y1="9.5" y2="16.5"/>')
+                else:
                     tip = 4 if end > 0 else -4
                     parts.append(f'<path class="tip" d="M{x:.1f} 9.5l{tip} 3.5l{-tip} 3.5z"/>')
-                else:
-                    parts.append(f'<line class="whisker" x1="{x:.1f}" x2="{x:.1f}" y1="9.5" y2="16.5"/>')
     parts.append("</svg>")
     return "".join(parts)
 

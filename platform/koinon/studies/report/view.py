@@ -51,7 +51,7 @@ def build_view(results: Results, space_map: SpaceMap | None, samples: Sequence[S
     order = list(results.partners)
     arms = [arm for arm in ARMS if any(arm in p.arms for p in results.partners.values())]
     slices = [s for s in SLICES if any(s in figures for p in results.partners.values() for figures in p.arms.values())]
-    limits = {key: _gain_limit(results, key) for key in COMPARISONS}
+    axes = {key: _axis(results, key, "all") for key in COMPARISONS}
     drawn = _map(space_map, order) if space_map is not None and len(space_map.title) else None
     first, _, rest = results.summary.headline.partition(". ")
     return {
@@ -63,10 +63,10 @@ def build_view(results: Results, space_map: SpaceMap | None, samples: Sequence[S
         "slices": [{"key": key, "name": SLICE_NAMES[key]} for key in slices],
         "metrics": _METRICS,
         "comparisons": [
-            {"key": key, "name": name, "limit_text": f"{limits[key] * 100:.0f}\u202f%"}
+            {"key": key, "name": name, "limit_text": f"{percent(-axes[key][0], 0)} to {percent(axes[key][1], 0)}"}
             for key, name in COMPARISONS.items()
         ],
-        "rows": [_row(name, results.partners[name], arms, limits) for name in order],
+        "rows": [_row(name, results.partners[name], arms, axes) for name in order],
         "aims": results.summary.aims,
         "curves": _curves(results.learning_curves, order),
         "curve_legend": _curve_legend(results.learning_curves),
@@ -141,15 +141,19 @@ def _key_figures(results: Results) -> list[tuple[str, str]]:
     ]
 
 
-def _gain_limit(results: Results, key: str) -> float:
-    """Half-width of the axis in relative units: the largest gain shown whole; wide intervals may run off it."""
-    reach = [0.05]
+def _axis(results: Results, key: str, slice_: str) -> tuple[float, float]:
+    """How far the axis reaches below and above zero: every gain whole, intervals within reason."""
+    below, above = 0.02, 0.05
     for partner in results.partners.values():
-        gain = partner.gains.get(key, {}).get("all")
-        if gain is not None and gain.relative is not None:
-            ends = (gain.relative_lo or 0.0, gain.relative_hi or 0.0)
-            reach += [abs(gain.relative), *(min(abs(end), 0.6) for end in ends)]
-    return nice_limit(max(reach))
+        gain = partner.gains.get(key, {}).get(slice_)
+        if gain is None or gain.relative is None:
+            continue
+        ends = [
+            gain.relative,
+            *(min(max(end, -0.6), 0.6) for end in (gain.relative_lo, gain.relative_hi) if end is not None),
+        ]
+        below, above = max(below, -min(ends)), max(above, *ends)
+    return nice_limit(min(below, 1.0)), nice_limit(min(above, 2.0))
 
 
 def _tone(gain: Gain | None) -> str:
@@ -159,7 +163,7 @@ def _tone(gain: Gain | None) -> str:
     return "up" if gain.mean > 0 else "down"
 
 
-def _gain_cell(name: str, key: str, gain: Gain | None, limit: float) -> dict[str, Any]:
+def _gain_cell(name: str, key: str, gain: Gain | None, axis: tuple[float, float]) -> dict[str, Any]:
     tone = _tone(gain)
     if gain is None:
         return {"text": DASH, "svg": "", "tone": tone, "sort": -9.0, "title": "not measured"}
@@ -170,14 +174,14 @@ def _gain_cell(name: str, key: str, gain: Gain | None, limit: float) -> dict[str
     label = f"{name}, {COMPARISONS[key]}: {percent(gain.relative)}{span}{p}; {words}; {gain.n:,} people"
     return {
         "text": percent(gain.relative),
-        "svg": gain_bar(gain.relative, low, high, limit=limit, label=label, tone=tone),
+        "svg": gain_bar(gain.relative, low, high, axis=axis, label=label, tone=tone),
         "tone": tone,
         "sort": gain.relative if gain.relative is not None else -9.0,
         "title": label,
     }
 
 
-def _row(name: str, partner: Partner, arms: Sequence[str], limits: dict[str, float]) -> dict[str, Any]:
+def _row(name: str, partner: Partner, arms: Sequence[str], axes: dict[str, tuple[float, float]]) -> dict[str, Any]:
     where = f", {partner.region}" if partner.region else ""
     return {
         "name": name,
@@ -190,7 +194,7 @@ def _row(name: str, partner: Partner, arms: Sequence[str], limits: dict[str, flo
         "harmed": partner.harmed,
         "cells": {arm: cell(partner.arms.get(arm, {}).get("all", {}).get("ndcg@10")) for arm in arms},
         "gains": {
-            key: _gain_cell(name, key, partner.gains.get(key, {}).get("all"), limit) for key, limit in limits.items()
+            key: _gain_cell(name, key, partner.gains.get(key, {}).get("all"), axis) for key, axis in axes.items()
         },
     }
 
@@ -219,9 +223,9 @@ def _table_data(results: Results, arms: Sequence[str], slices: Sequence[str]) ->
             }
             for metric in _METRICS
         }
-        limits = {key: _slice_limit(results, key, slice_) for key in COMPARISONS}
+        axes = {key: _axis(results, key, slice_) for key in COMPARISONS}
         gains[slice_] = {
-            name: {key: _gain_cell(name, key, p.gains.get(key, {}).get(slice_), limits[key]) for key in COMPARISONS}
+            name: {key: _gain_cell(name, key, p.gains.get(key, {}).get(slice_), axes[key]) for key in COMPARISONS}
             for name, p in results.partners.items()
         }
     people = {
@@ -232,17 +236,6 @@ def _table_data(results: Results, arms: Sequence[str], slices: Sequence[str]) ->
         for slice_ in slices
     }
     return {"cells": cells, "gains": gains, "people": people}
-
-
-def _slice_limit(results: Results, key: str, slice_: str) -> float:
-    if slice_ == "all":
-        return _gain_limit(results, key)
-    reach = [0.05]
-    for partner in results.partners.values():
-        gain = partner.gains.get(key, {}).get(slice_)
-        if gain is not None and gain.relative is not None:
-            reach.append(min(abs(gain.relative), 2.0))
-    return nice_limit(max(reach))
 
 
 def _curves(curves: Sequence[Curve], order: Sequence[str]) -> list[dict[str, str]]:
