@@ -1,1 +1,1 @@
-"""To be written."""
+"""The partner's side of a federation: its folder, what it computes, its models, and the one door things leave by."""

@@ -1,1 +1,21 @@
-"""To be written."""
+"""The federation's side: who is asked what, what is added up, what is published, and the processes it runs in.
+
+:func:`run_federation` runs a whole federation on this machine; ``koinon federation run`` is its command.
+"""
+
+from koinon.server.checkpoints import read_release
+from koinon.server.federation import Deadlines, FederationConfig, LearnerConfig, Mode
+from koinon.server.launcher import FederationResult, run_federation
+from koinon.server.progress import Event, Progress
+
+__all__ = [
+    "Deadlines",
+    "Event",
+    "FederationConfig",
+    "FederationResult",
+    "LearnerConfig",
+    "Mode",
+    "Progress",
+    "read_release",
+    "run_federation",
+]

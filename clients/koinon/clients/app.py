@@ -1,0 +1,50 @@
+"""The partner's side of the Flower app: thin, silent about everything but codes.
+
+Flower sends the text of an exception that a ClientApp raises to the server, and our errors name rows and values. So
+every handler catches everything, and the only thing it ever returns is what :func:`koinon.clients.door.cross` returned.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from koinon.clients import door
+from koinon.clients.answering import answer
+
+if TYPE_CHECKING:
+    from koinon.clients.work import Phase
+
+app = ClientApp()
+
+
+@app.query("catalogue")
+def catalogue(message: Message, context: Context) -> Message:
+    """Tell of the partner's items what it has declared public, or keyed hashes."""
+    return _reply("catalogue", message, context)
+
+
+@app.train("contribute")
+def contribute(message: Message, context: Context) -> Message:
+    """Work on private data for one round and give the tensors the policy declares."""
+    return _reply("contribute", message, context)
+
+
+@app.train("adopt")
+def adopt(message: Message, context: Context) -> Message:
+    """Take the final releases, fit, choose on validation, keep the models at home."""
+    return _reply("adopt", message, context)
+
+
+def _reply(phase: Phase, message: Message, context: Context) -> Message:
+    records: RecordDict | None
+    try:
+        records = answer(phase, message.content, context.node_config, context.run_config)
+    except BaseException as error:
+        records, code = None, door.error_code(error)
+    if records is None:
+        # not even the door could be used (no folder, no log): outside the handler, so that no cause is attached
+        raise RuntimeError(code)
+    return Message(records, reply_to=message)

@@ -1,0 +1,121 @@
+"""A partner's data as its learners need it: vault → split → domain and space, read once and kept warm."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from koinon.clients.home import Home
+from koinon.clients.wire import Agreement
+from koinon.data import Domain, Split, Vault, make_split
+from koinon.errors import PrivacyError
+from koinon.recommenders.federated.identities import catalogue_of
+from koinon.recommenders.protocol import Catalogue
+from koinon.space import Space
+
+__all__ = ["PartnerState", "Partners", "match_key"]
+
+
+@dataclass
+class PartnerState:
+    """One partner's data under one policy.
+
+    Attributes
+    ----------
+    home
+        The partner's folder.
+    vault
+        Its vault.
+    agreement
+        What the federation has agreed on: it decides on split and encoder.
+    """
+
+    home: Home
+    vault: Vault
+    agreement: Agreement
+
+    @cached_property
+    def split(self) -> Split:
+        """Train, validation and test."""
+        return make_split(self.home.name, self.vault.tables(), self.agreement.split)
+
+    @property
+    def domain(self) -> Domain:
+        """The training domain: the only events a learner sees."""
+        return self.split.train
+
+    @cached_property
+    def space(self) -> Space | None:
+        """The pinned encoder over this partner's vector cache; ``None`` where the federation has none."""
+        if self.agreement.encoder == "none":
+            return None
+        from koinon.space import open_space
+
+        return open_space(self.agreement.encoder)
+
+    @property
+    def public(self) -> bool:
+        """Whether the partner itself has declared its catalogue public."""
+        return self.vault.config.catalogue == "public"
+
+    @cached_property
+    def key(self) -> bytes | None:
+        """The partners' secret, where the federation uses keyed hashes."""
+        return match_key(self.home.folder) if self.agreement.keyed_catalogues else None
+
+    def catalogue(self) -> Catalogue:
+        """What this partner tells of its items."""
+        return catalogue_of(self.home.name, self.domain.items, public=self.public, match_key=self.key)
+
+
+class Partners:
+    """Partner states kept warm by a process that serves one partner, or in the simulation several.
+
+    Parameters
+    ----------
+    keep
+        How many are kept; the one used longest ago makes room.
+    """
+
+    def __init__(self, keep: int = 16) -> None:
+        self._keep = keep
+        self._states: OrderedDict[tuple[Path, str, str], PartnerState] = OrderedDict()
+
+    def open(self, home: Home, agreement: Agreement) -> PartnerState:
+        """Return the partner's state, read anew if its vault or the policy has changed."""
+        vault = Vault.open(home.folder)
+        key = (home.folder, agreement.sha256, vault.fingerprint())
+        for stale in [k for k in self._states if k[0] == home.folder and k != key]:
+            del self._states[stale]
+        state = self._states.pop(key, None) or PartnerState(home, vault, agreement)
+        self._states[key] = state
+        while len(self._states) > self._keep:
+            self._states.popitem(last=False)
+        return state
+
+
+def match_key(folder: Path) -> bytes:
+    """Read the partners' secret.
+
+    Raises
+    ------
+    PrivacyError
+        K620 there is no ``match.key``, it is readable by others, or it is too short.
+    """
+    path = folder / "match.key"
+    try:
+        secret = bytes.fromhex(path.read_text(encoding="ascii").strip())
+        private = path.stat().st_mode & 0o077 == 0
+    except (OSError, ValueError) as error:
+        raise PrivacyError(
+            "K620", f"The match key {path} cannot be read: {error}.", "Get it from another partner, not from the server."
+        ) from error
+    if len(secret) < 32 or not private:
+        raise PrivacyError(
+            "K620",
+            f"The match key {path} must hold at least 32 bytes in hexadecimal and be readable by its owner alone.",
+            "Get it from another partner and `chmod 600` it.",
+        )
+    return secret

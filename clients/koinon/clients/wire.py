@@ -1,0 +1,143 @@
+"""What a server's message says, in Koinon's types."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from koinon.data import SplitConfig
+from koinon.errors import FederationError
+from koinon.protos import federation_pb2 as wire
+from koinon.recommenders.protocol import Release, Task, TensorSpec
+
+__all__ = ["Agreement", "Ask", "read_ask"]
+
+Value = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The federation's policy, as the server states it.
+
+    Attributes
+    ----------
+    sha256
+        Its fingerprint; a partner works only for the one its operator has accepted.
+    learners
+        Settings by learner.
+    """
+
+    federation: str
+    encoder: str
+    split: SplitConfig
+    learners: Mapping[str, Mapping[str, Value]]
+    metrics: frozenset[str]
+    keyed_catalogues: bool
+    seed: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One message of a server.
+
+    Attributes
+    ----------
+    run
+        Names the run; constant over resumes.
+    releases
+        By learner; their tensors are empty when only the instruction was read.
+    task
+        What is asked for, or ``None``.
+    """
+
+    run: str
+    agreement: Agreement
+    releases: Mapping[str, Release]
+    task: Task | None
+
+    @property
+    def learner(self) -> str:
+        """The learner a task is about."""
+        (name,) = self.releases
+        return name
+
+
+def read_ask(said: bytes, tensors: Mapping[str, NDArray[np.generic]] | None = None) -> Ask:
+    """Read an instruction and put its releases' tensors in place.
+
+    Parameters
+    ----------
+    said
+        A ``koinon.v1.Instruction``.
+    tensors
+        ``<learner>/<tensor>`` to array; ``None``: only the instruction is of interest.
+
+    Raises
+    ------
+    FederationError
+        K720 the message cannot be read, K721 a tensor is not the one its manifest names.
+    """
+    try:
+        message = wire.Instruction.FromString(said)
+        agreement = _agreement(message.policy)
+        task = _task(message.task) if message.HasField("task") else None
+    except (DecodeError, ValueError, KeyError) as error:
+        raise FederationError("K720", "The server's message cannot be read.", "Are all on one version?") from error
+    releases = {m.learner: _release(m, tensors) for m in message.releases}
+    if task is not None and len(releases) != 1:
+        raise FederationError("K720", "A task must be about one learner.", "Are all on one version?")
+    return Ask(message.run, agreement, releases, task)
+
+
+def _agreement(policy: wire.Policy) -> Agreement:
+    return Agreement(
+        federation=policy.federation,
+        encoder=policy.encoder,
+        split=SplitConfig.model_validate_json(policy.split_json),
+        learners={entry.name: {k: _value(v) for k, v in entry.settings.items()} for entry in policy.learners},
+        metrics=frozenset(policy.metrics),
+        keyed_catalogues=policy.keyed_catalogues,
+        seed=policy.seed,
+        sha256=hashlib.sha256(policy.SerializeToString(deterministic=True)).hexdigest(),
+    )
+
+
+def _task(task: wire.Task) -> Task:
+    specs = tuple(
+        TensorSpec(s.name, tuple(s.shape), s.dtype, "sum" if s.aggregation == wire.SUM else "mean", s.clip)
+        for s in task.specs
+    )
+    return Task(task.round, specs, {key: _value(value) for key, value in task.settings.items()}, task.seed)
+
+
+def _release(manifest: wire.ReleaseManifest, tensors: Mapping[str, NDArray[np.generic]] | None) -> Release:
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for declared in manifest.tensors if tensors is not None else ():
+        assert tensors is not None
+        array = tensors.get(f"{manifest.learner}/{declared.name}")
+        if (
+            array is None
+            or (array.dtype.name, array.shape) != (declared.dtype, tuple(declared.shape))
+            or hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() != declared.sha256
+        ):
+            raise FederationError(
+                "K721", f"Tensor {declared.name} is not the one the release names.", "Fetch it again."
+            )
+        arrays[declared.name] = array
+    info = {key: _value(value) for key, value in manifest.info.items()}
+    return Release(manifest.number, manifest.learner, arrays, info)
+
+
+def _value(setting: wire.Setting) -> Value:
+    kind: Literal["real", "whole", "text", "flag"] | None = setting.WhichOneof("value")
+    if kind is None:
+        raise ValueError("a setting without a value")
+    value: Value = getattr(setting, kind)
+    return value

@@ -1,0 +1,155 @@
+"""What a partner computes when it is asked: the one entry for the simulation's actors and for the partner's worker.
+
+Nothing here sends anything. What is returned goes to the door.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from koinon.clients.door import Adopted
+from koinon.clients.home import Home
+from koinon.clients.partner_state import Partners, PartnerState
+from koinon.clients.places import place
+from koinon.clients.wire import Ask, read_ask
+from koinon.config import atomic_path
+from koinon.errors import FederationError, PrivacyError
+from koinon.recommenders.federated import registry
+from koinon.recommenders.protocol import Catalogue, Contribution, FederatedRecommender, Release
+
+__all__ = ["Phase", "perform"]
+
+Phase = Literal["catalogue", "contribute", "adopt"]
+Result = Catalogue | Contribution | Adopted
+
+_KEPT_ROUNDS = 2
+"""A server that was killed after a round may ask for it again: the state before it is still there."""
+
+
+def perform(
+    phase: Phase, home: Home, said: bytes, tensors: Mapping[str, NDArray[np.generic]], partners: Partners
+) -> Result:
+    """Do what a server's message asks.
+
+    Parameters
+    ----------
+    phase
+        ``catalogue``: tell of the items. ``contribute``: work on private data for one round. ``adopt``: fit with the
+        final releases, choose on validation, keep the models.
+    said, tensors
+        The message (see :func:`koinon.clients.wire.read_ask`).
+    partners
+        What this process keeps warm.
+
+    Raises
+    ------
+    PrivacyError
+        K611 the server's policy is not the one accepted, K612 a task asks for other tensors than the policy implies.
+    KoinonError
+        What the data, the learner or the disk have to say; only its code leaves.
+    """
+    ask = read_ask(said, tensors)
+    if ask.agreement.sha256 != home.accepted:
+        raise PrivacyError(
+            "K611",
+            f"The server's policy ({ask.agreement.sha256[:12]}) is not the one accepted ({home.accepted[:12]}).",
+            "Read the new policy, and accept it before the node is started again.",
+        )
+    with place(home.places):
+        started = time.monotonic()
+        with home.timed(phase=phase, round=ask.task.round if ask.task else 0, learner="+".join(ask.releases)):
+            state = partners.open(home, ask.agreement)
+            result = _perform(phase, state, ask)
+        if isinstance(result, Catalogue) or "work_seconds" not in ask.agreement.metrics:
+            return result
+        return replace(result, metrics={**result.metrics, "work_seconds": round(time.monotonic() - started, 3)})
+
+
+def _perform(phase: Phase, state: PartnerState, ask: Ask) -> Result:
+    if phase == "catalogue":
+        return state.catalogue()
+    if phase == "contribute":
+        return _contribute(state, ask)
+    from koinon.clients.arms import fit_arms
+
+    return Adopted(_declared(fit_arms(state, ask), ask))
+
+
+def _contribute(state: PartnerState, ask: Ask) -> Contribution:
+    if ask.task is None:
+        raise FederationError("K720", "A contribution was asked for without a task.", "Are all on one version?")
+    name, release, task = ask.learner, ask.releases[ask.learner], ask.task
+    settings = state.agreement.learners.get(name)
+    if settings is None:
+        raise PrivacyError("K612", f"The policy does not know the learner {name}.", "Ask the operator.")
+    # what may leave follows from the policy; a server cannot widen it by asking for more
+    if registry.plan(name, settings).task(release, task.round).specs != task.specs:
+        raise PrivacyError("K612", f"{name} asks for other tensors than its policy implies.", "Ask the operator.")
+    learner = registry.recommender(name, settings, match_key=state.key)
+    kept = _Kept(state.home.run_folder(ask.run), name)
+    kept.load(learner, task.round - 1, state)
+    contribution = learner.contribute(state.domain, release, task)
+    kept.save(learner, task.round)
+    return replace(contribution, metrics=_declared(contribution.metrics, ask))
+
+
+def _declared(metrics: Mapping[str, float], ask: Ask) -> dict[str, float]:
+    """Figures that the policy does not name stay at home."""
+    return {name: float(value) for name, value in metrics.items() if name in ask.agreement.metrics}
+
+
+class _Kept:
+    """A learner's private state between the rounds of a run, in the partner's own folder."""
+
+    def __init__(self, folder: Path, learner: str) -> None:
+        self.folder = folder
+        self.learner = learner
+
+    def load(self, learner: FederatedRecommender, round_: int, state: PartnerState) -> None:
+        """Hand back the newest state that is not younger than a round; a newcomer starts afresh."""
+        found = [path for path in self._files() if self._round(path) <= round_]
+        if not found or not hasattr(learner, "restore"):
+            return
+        with safe_open(found[-1], framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        learner.restore(arrays, state.domain, state.space)
+
+    def save(self, learner: FederatedRecommender, round_: int) -> None:
+        """Write the state after a round, whole or not at all; other runs' and older rounds' make room."""
+        if not hasattr(learner, "state"):
+            return
+        for other in self.folder.parent.glob("*"):
+            if other != self.folder:
+                shutil.rmtree(other, ignore_errors=True)
+        arrays = {name: np.ascontiguousarray(array) for name, array in learner.state().items()}
+        with atomic_path(self.folder / f"{self.learner}-{round_:06d}.safetensors") as temporary:
+            save_file(arrays, temporary, metadata={"about": json.dumps({"round": round_})})
+        for old in [path for path in self._files() if self._round(path) <= round_ - _KEPT_ROUNDS]:
+            old.unlink(missing_ok=True)
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob(f"{self.learner}-[0-9]*.safetensors"))
+
+    @staticmethod
+    def _round(path: Path) -> int:
+        return int(path.stem.rpartition("-")[2])
+
+
+def final_learner(state: PartnerState, ask: Ask, release: Release) -> FederatedRecommender:
+    """Return a learner as it stands after the last round, with the final release received."""
+    name = release.recommender if release.recommender in state.agreement.learners else ask.learner
+    learner = registry.recommender(name, state.agreement.learners[name], match_key=state.key)
+    _Kept(state.home.run_folder(ask.run), name).load(learner, release.number, state)
+    learner.receive(release)
+    return learner

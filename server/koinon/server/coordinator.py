@@ -1,0 +1,265 @@
+"""The federation's course: who is there, what is asked, what comes of it, and what is kept.
+
+The coordinator sees public catalogues (or keyed hashes), the declared tensors and the declared figures. It never waits
+for ever: each phase has a deadline, whoever is late, gone or answers with an error is left out of the round, named and
+logged, and the round goes on with the rest as long as the policy's minimum is there.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from flwr.serverapp import Grid
+from safetensors.numpy import load_file, save_file
+
+from koinon.errors import FederationError
+from koinon.recommenders.federated import registry
+from koinon.recommenders.protocol import Catalogue, Contribution, FederationPlan, Release, TensorSpec
+from koinon.server.checkpoints import Checkpoint, Checkpoints, RunState
+from koinon.server.exchange import Exchange, Outcome
+from koinon.server.federation import FederationConfig, LearnerConfig
+from koinon.server.progress import ProgressLog
+from koinon.server.wire import Order, catalogue_of, contribution_of
+from koinon.space import Space
+
+__all__ = ["Contributions", "Coordinator"]
+
+
+class Contributions(Mapping[str, Contribution]):
+    """Partners' contributions, kept on disk and read when asked for: a sum needs only one in memory at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._people: dict[str, tuple[int, Mapping[str, float]]] = {}
+
+    def put(self, partner: str, contribution: Contribution) -> None:
+        """Write one contribution down."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        save_file({n: np.ascontiguousarray(a) for n, a in contribution.arrays.items()}, self._folder / partner)
+        self._people[partner] = (contribution.n_users, contribution.metrics)
+
+    def __getitem__(self, partner: str) -> Contribution:
+        users, metrics = self._people[partner]
+        return Contribution(load_file(self._folder / partner), users, metrics)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._people))
+
+    def __len__(self) -> int:
+        return len(self._people)
+
+
+@dataclass
+class _Round:
+    """What one round has gathered."""
+
+    contributions: Contributions
+    left_out: dict[str, str]
+    metrics: dict[str, Mapping[str, float]]
+
+
+class Coordinator:
+    """Runs a federation over a grid.
+
+    Parameters
+    ----------
+    grid
+        Flower's connection to the nodes.
+    config
+        The federation.
+    out
+        Output folder; if it holds an unfinished run of the same policy, that run goes on.
+    space
+        The pinned encoder, for plans that read public texts; ``None`` where no plan does.
+    """
+
+    def __init__(self, grid: Grid, config: FederationConfig, out: Path, space: Space | None) -> None:
+        self.exchange = Exchange(grid)
+        self.config = config
+        self.out = out
+        self.space = space
+        self.checkpoints = Checkpoints(out)
+        self.say = ProgressLog(out / "progress.jsonl")
+        self.policy = config.policy()
+        self.policy_sha256 = config.policy_sha256()
+        self.members: dict[str, int] = {}
+        self.catalogues: dict[str, Catalogue] = {}
+        self._asked: set[int] = set()
+        self._scratch = out / "scratch"
+
+    def run(self) -> None:
+        """Gather the partners, train every learner, publish, deliver.
+
+        Raises
+        ------
+        FederationError
+            K704 fewer answers than the policy's minimum; K710 damaged state.
+        """
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        state = self._begin()
+        started = time.monotonic()
+        try:
+            self._gather(state, wait=self.config.deadlines.join)
+            finals = {learner.name: self._train(learner, state) for learner in self.config.learners}
+            self._deliver(finals, state)
+        finally:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+        self.checkpoints.finish(state)
+        self.say("finished", run=state.run, seconds=round(time.monotonic() - started, 3))
+
+    def _begin(self) -> RunState:
+        state = self.checkpoints.run_state()
+        if state is not None and not state.finished and state.policy_sha256 == self.policy_sha256:
+            self.say("resumed", run=state.run, partners=sorted(self.config.partners))
+            return state
+        state = self.checkpoints.begin(secrets.token_hex(8), self.policy_sha256)
+        self.say("started", run=state.run, partners=sorted(self.config.partners))
+        return state
+
+    def _gather(self, state: RunState, *, wait: float) -> None:
+        """Learn which node is which partner; nodes not met before are asked for their catalogue."""
+        until = time.monotonic() + wait
+        while True:
+            present = self.exchange.nodes()
+            self.members = {partner: node for partner, node in self.members.items() if node in present}
+            strangers = present - self._asked
+            if strangers:
+                self._introduce(strangers, state)
+            if len(self.members) == len(self.config.partners) or time.monotonic() > until:
+                break
+            time.sleep(0.2)
+        if len(self.members) < self.config.minimum_participants:
+            raise FederationError(
+                "K704",
+                f"Only {len(self.members)} of {len(self.config.partners)} partners are there"
+                f" (at least {self.config.minimum_participants} are needed): {', '.join(sorted(self.members)) or 'none'}.",
+                "See progress.jsonl for who was left out and why; start again and the run goes on.",
+            )
+
+    def _introduce(self, strangers: set[int], state: RunState) -> None:
+        self._asked |= strangers
+        order = Order(state.run, self.policy, self.policy_sha256)
+        nodes = {str(node): node for node in strangers}
+        for outcome in self.exchange.ask(order, "query.catalogue", nodes, deadline=self.config.deadlines.catalogue):
+            if outcome.answer is None:
+                self.say("left_out", partner=None, phase="catalogue", code=outcome.code)
+                continue
+            catalogue = catalogue_of(outcome.answer)
+            if catalogue.partner not in self.config.partners:
+                self.say("left_out", partner=None, phase="catalogue", code="K705")
+                continue
+            self.members[catalogue.partner] = nodes[outcome.partner]
+            self.catalogues[catalogue.partner] = catalogue
+            self.say(
+                "joined", partner=catalogue.partner, items=len(catalogue.keys), public=catalogue.texts is not None
+            )
+
+    def _train(self, learner: LearnerConfig, state: RunState) -> Checkpoint:
+        plan = registry.plan(learner.name, learner.settings)
+        checkpoint = self.checkpoints.load(learner.name)
+        if checkpoint is None:
+            checkpoint = self._initial(learner, plan)
+        else:
+            registry.restore(plan, checkpoint.plan_state)
+        while checkpoint.release.number < plan.rounds:
+            checkpoint = self._round(learner, plan, checkpoint, state)
+        folder = self.checkpoints.publish(learner.name, checkpoint, state)
+        self.say("release", learner=learner.name, release=folder.name, rounds=checkpoint.release.number)
+        return checkpoint
+
+    def _initial(self, learner: LearnerConfig, plan: FederationPlan) -> Checkpoint:
+        started = time.monotonic()
+        catalogues = [self.catalogues[name] for name in sorted(self.catalogues)]
+        release = plan.initial(catalogues, self.space, rng=np.random.default_rng(self.config.seed))
+        checkpoint = Checkpoint(_numbered(release, 0), registry.state(plan), ())
+        self.checkpoints.save(learner.name, checkpoint)
+        self.say("initial", learner=learner.name, seconds=round(time.monotonic() - started, 3))
+        return checkpoint
+
+    def _round(
+        self, learner: LearnerConfig, plan: FederationPlan, checkpoint: Checkpoint, state: RunState
+    ) -> Checkpoint:
+        started = time.monotonic()
+        number = checkpoint.release.number + 1
+        self._gather(state, wait=0.0)
+        task = plan.task(checkpoint.release, number)
+        order = Order(state.run, self.policy, self.policy_sha256, {learner.name: checkpoint}, task)
+        gathered = _Round(Contributions(self._scratch / f"{learner.name}-{number}"), {}, {})
+        for name in set(self.config.partners) - set(self.members):
+            gathered.left_out[name] = "K702"
+        deadline = self.config.deadlines.contribute
+        for outcome in self.exchange.ask(order, "train.contribute", self.members, deadline=deadline):
+            self._take(outcome, task.specs, gathered)
+        asked = time.monotonic() - started
+        contributions = gathered.contributions
+        if len(contributions) < self.config.minimum_participants:
+            self.say("left_out", phase="contribute", learner=learner.name, round=number, codes=gathered.left_out)
+            raise FederationError(
+                "K704",
+                f"Round {number} of {learner.name}: {len(contributions)} answers, at least"
+                f" {self.config.minimum_participants} are needed. Left out: {_named(gathered.left_out)}.",
+                "See docs/errors.md for the codes; start again and the run goes on from the last finished round.",
+            )
+        release = _numbered(plan.aggregate(checkpoint.release, contributions), number)
+        result = Checkpoint(release, registry.state(plan), tuple(contributions))
+        self.checkpoints.save(learner.name, result)
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._report(learner, plan, number, gathered, asked, time.monotonic() - started)
+        return result
+
+    def _take(self, outcome: Outcome, specs: tuple[TensorSpec, ...], gathered: _Round) -> None:
+        if outcome.answer is None:
+            gathered.left_out[outcome.partner] = outcome.code
+            return
+        try:
+            contribution = contribution_of(outcome.answer, specs)
+        except FederationError as error:
+            gathered.left_out[outcome.partner] = error.code
+            return
+        gathered.contributions.put(outcome.partner, contribution)
+        gathered.metrics[outcome.partner] = contribution.metrics
+
+    def _report(
+        self, learner: LearnerConfig, plan: FederationPlan, number: int, gathered: _Round, asked: float, whole: float
+    ) -> None:
+        work = {p: m["work_seconds"] for p, m in gathered.metrics.items() if "work_seconds" in m}
+        # partners share the machine's places, so their work cannot have taken less time than this
+        busy = max(max(work.values(), default=0.0), sum(work.values()) / self.config.at_once)
+        self.say(
+            "round",
+            learner=learner.name,
+            round=number,
+            rounds=plan.rounds,
+            participants=list(gathered.contributions),
+            left_out=gathered.left_out,
+            metrics={p: {k: v for k, v in m.items() if k != "work_seconds"} for p, m in gathered.metrics.items()},
+            seconds=round(whole, 3),
+            work_seconds=work,
+            aggregate_seconds=round(whole - asked, 3),
+            overhead_seconds=round(max(asked - busy, 0.0), 3) if work else None,
+        )
+
+    def _deliver(self, finals: Mapping[str, Checkpoint], state: RunState) -> None:
+        """Give every partner the final releases; each fits, chooses on its own validation, and keeps its models."""
+        self._gather(state, wait=0.0)
+        order = Order(state.run, self.policy, self.policy_sha256, finals)
+        for outcome in self.exchange.ask(order, "train.adopt", self.members, deadline=self.config.deadlines.adopt):
+            if outcome.answer is None:
+                self.say("left_out", partner=outcome.partner, phase="adopt", code=outcome.code)
+            else:
+                metrics = dict(outcome.answer.reply.metrics)
+                self.say("adopted", partner=outcome.partner, metrics=metrics, seconds=round(outcome.seconds, 3))
+
+
+def _numbered(release: Release, number: int) -> Release:
+    return Release(number, release.recommender, release.arrays, release.info)
+
+
+def _named(codes: Mapping[str, str]) -> str:
+    return ", ".join(f"{partner} ({code})" for partner, code in sorted(codes.items())) or "nobody"

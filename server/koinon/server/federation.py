@@ -1,0 +1,137 @@
+"""What a federation is: its file, its members, its policy."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from koinon.config import Config
+from koinon.data import SplitConfig
+from koinon.errors import ConfigError
+from koinon.protos import federation_pb2 as wire
+
+__all__ = ["Deadlines", "FederationConfig", "LearnerConfig", "Mode"]
+
+Mode = Literal["simulation", "processes"]
+"""``simulation``: Flower's simulation on Ray. ``processes``: one SuperLink and one SuperNode per partner."""
+
+Value = bool | int | float | str
+
+
+class LearnerConfig(Config):
+    """One learner that the federation trains."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    """As in :mod:`koinon.recommenders.federated.registry`, e.g. ``federated_gram``."""
+    settings: dict[str, Value] = Field(default_factory=dict)
+    """Settings of its plan (rounds, bounds, sizes ...); what is left out keeps its default."""
+
+
+class Deadlines(Config):
+    """How long a phase waits for its slowest partner, in seconds; then it goes on without."""
+
+    join: float = Field(90, gt=0)
+    """Until the first partners are there."""
+    catalogue: float = Field(300, gt=0)
+    contribute: float = Field(900, gt=0)
+    adopt: float = Field(3600, gt=0)
+
+
+class FederationConfig(Config):
+    """A federation, as read from its TOML file."""
+
+    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=63)
+    partners: dict[str, Path] = Field(min_length=1)
+    """Name to folder (with ``partner.toml``); a relative folder is taken from the file's."""
+    learners: tuple[LearnerConfig, ...] = Field(min_length=1)
+    """Trained one after the other."""
+    encoder: str = "packaged:multilingual"
+    """URI of the encoder that all members pin."""
+    split: SplitConfig = SplitConfig()
+    """How every member divides its events."""
+    metrics: tuple[str, ...] = ("ndcg@10", "work_seconds")
+    """The only figures that may leave a partner. A trailing ``*`` is not understood: every name is written out."""
+    minimum_participants: int = Field(2, ge=1)
+    """A round with fewer answers fails."""
+    keyed_catalogues: bool = False
+    """Identity keys travel as keyed hashes (needed as soon as one catalogue is secret); every partner's folder then
+    holds the same ``match.key``, which the server never sees."""
+    deadlines: Deadlines = Deadlines()
+    at_once: int = Field(2, ge=1)
+    """How many partners compute at one time on this machine."""
+    seed: int = Field(7, ge=0)
+
+    @field_validator("partners")
+    @classmethod
+    def _own_folders(cls, partners: dict[str, Path]) -> dict[str, Path]:
+        resolved = [path.resolve() for path in partners.values()]
+        if len(set(resolved)) < len(resolved):
+            raise ValueError("two partners share one folder")
+        return partners
+
+    @model_validator(mode="after")
+    def _enough_partners(self) -> Self:
+        if self.minimum_participants > len(self.partners):
+            raise ValueError(f"minimum_participants is more than the {len(self.partners)} partners")
+        names = [learner.name for learner in self.learners]
+        if len(set(names)) < len(names):
+            raise ValueError("a learner is named twice")
+        return self
+
+    @classmethod
+    def load(cls, path: Path) -> FederationConfig:
+        """Read a federation file.
+
+        Raises
+        ------
+        ConfigError
+            K101-K103 as :meth:`koinon.config.Config.from_toml`; K110 a partner's folder has no ``partner.toml``.
+        """
+        config = cls.from_toml(path)
+        root = path.resolve().parent
+        return config.model_copy(update={"partners": {n: (root / f).resolve() for n, f in config.partners.items()}})
+
+    def check_folders(self) -> None:
+        """Raise ``ConfigError`` K110 for a partner whose folder has no ``partner.toml``."""
+        for name, folder in self.partners.items():
+            if not (folder / "partner.toml").is_file():
+                raise ConfigError(
+                    "K110",
+                    f"The folder of partner {name} has no partner.toml: {folder}.",
+                    "Create it with `koinon partner init`, or correct the path in the federation file.",
+                )
+
+    def policy(self) -> wire.Policy:
+        """What the members agree on, as it is sent to them. Folders and deadlines are no part of it."""
+        policy = wire.Policy(
+            federation=self.name,
+            encoder=self.encoder,
+            split_json=self.split.model_dump_json(),
+            metrics=self.metrics,
+            keyed_catalogues=self.keyed_catalogues,
+            minimum_participants=self.minimum_participants,
+            seed=self.seed,
+        )
+        for learner in self.learners:
+            entry = policy.learners.add(name=learner.name)
+            for key, value in learner.settings.items():
+                entry.settings[key].CopyFrom(setting(value))
+        return policy
+
+    def policy_sha256(self) -> str:
+        """Fingerprint of the policy; partners pin it, releases carry it."""
+        return hashlib.sha256(self.policy().SerializeToString(deterministic=True)).hexdigest()
+
+
+def setting(value: Value) -> wire.Setting:
+    """Put a plain value on the wire."""
+    if isinstance(value, bool):
+        return wire.Setting(flag=value)
+    if isinstance(value, int):
+        return wire.Setting(whole=value)
+    if isinstance(value, float):
+        return wire.Setting(real=value)
+    return wire.Setting(text=value)

@@ -1,0 +1,55 @@
+"""What happens in a federation, one JSON line an event: the coordinator writes, whoever launched it reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Event", "Progress", "ProgressLog", "ProgressReader"]
+
+Event = Mapping[str, Any]
+"""``event`` names its kind: ``started, resumed, joined, left_out, round, release, adopted, finished, failed``;
+``time`` is in seconds since 1970 UTC; the rest belongs to the kind."""
+
+Progress = Callable[[Event], None]
+
+
+class ProgressLog:
+    """Appends events to a file, each line in one go."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self, event: str, **fields: object) -> None:
+        """Append one event."""
+        line = json.dumps({"event": event, "time": round(time.time(), 3), **fields}) + "\n"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(handle, line.encode())
+        finally:
+            os.close(handle)
+
+
+class ProgressReader:
+    """Reads a progress file as it grows, from where it ended when the reader was made."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._at = path.stat().st_size if path.is_file() else 0
+
+    def new(self) -> Iterator[Event]:
+        """Events whose lines have been finished since the last call."""
+        if not self.path.is_file():
+            return
+        with self.path.open("rb") as file:
+            file.seek(self._at)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                self._at += len(line)
+                yield json.loads(line)
