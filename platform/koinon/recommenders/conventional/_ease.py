@@ -14,7 +14,7 @@ from koinon.data import Domain
 from koinon.errors import RecommenderError
 from koinon.recommenders.conventional._linear import LinearConfig, LinearItemModel
 from koinon.recommenders.conventional._prior import semantic_prior, text_evidence
-from koinon.recommenders.conventional._solve import Matrix, cold_columns, gram_matrix, solve_ease
+from koinon.recommenders.conventional._solve import Matrix, cold_columns, gram_matrix, item_scale, rescale, solve_ease
 from koinon.recommenders.protocol import Request
 from koinon.space import Space
 
@@ -30,6 +30,11 @@ class EaseConfig(LinearConfig):
     """Ridge, in events; small shops want tens, large dense ones hundreds."""
     user_power: float = Field(default=0.0, ge=0.0, le=2.0)
     """Each person's pairs are weighted by ``len ** -user_power`` in the Gram matrix; 0 counts all pairs alike."""
+    item_power: float = Field(default=0.0, ge=0.0, le=1.0)
+    """The Gram matrix is divided by ``(n_i n_j) ** item_power`` (events relative to the typical item's); 0: as it is,
+    0.5: cosines."""
+    output_power: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Scored items are multiplied by ``n_j ** output_power``; equal to ``item_power`` it undoes the division."""
 
 
 class SemanticEaseConfig(EaseConfig):
@@ -63,8 +68,13 @@ class EASE(LinearItemModel):
 
     def fit_gram(self, domain: Domain, space: Space | None, gram: Matrix) -> Self:
         """Solve on a Gram matrix ``float[items, items]`` over ``domain``'s catalogue, e.g. one summed over partners."""
-        weights = solve_ease(gram, self.config.lambda_)
-        return self.adopt(weights.astype(np.float32, copy=False), domain)
+        divisor, multiplier = self._scales(gram)
+        weights = solve_ease(_divided(gram, divisor), self.config.lambda_)
+        return self.adopt(_single(rescale(weights, divisor, multiplier)), domain)
+
+    def _scales(self, gram: Matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        scale = item_scale(gram)
+        return scale**-self.config.item_power, scale**self.config.output_power
 
 
 class SemanticEASE(EASE):
@@ -96,11 +106,12 @@ class SemanticEASE(EASE):
         self._enter(space, domain)
         settings = self.config
         prior = semantic_prior(self.vectors, settings.neighbours)
-        weights = solve_ease(gram, settings.lambda_, prior, settings.beta).astype(np.float32, copy=False)
+        divisor, multiplier = self._scales(gram)
+        weights = solve_ease(_divided(gram, divisor), settings.lambda_, prior, settings.beta)
         known = domain.item_counts if counts is None else counts
         weight = settings.beta if settings.cold_weight is None else settings.cold_weight
         cold_columns(weights, prior, weight, known, settings.cold_threshold, blend=settings.cold_blend)
-        return self.adopt(weights, domain)
+        return self.adopt(_single(rescale(weights, divisor, multiplier)), domain)
 
     def restore(self, state: Mapping[str, NDArray[np.generic]], domain: Domain, space: Space | None) -> Self:
         """Adopt what an equal recommender learned; the catalogue's vectors come from ``space``."""
@@ -153,6 +164,15 @@ class SemanticEASE(EASE):
 
 POPULARITY_SHARE = 0.05
 """What the most popular item gains, in cosine, when there is a wish in words and nothing else."""
+
+
+def _divided(gram: Matrix, divisor: NDArray[np.float64]) -> Matrix:
+    """``D^-p G D^-p``, a copy; the matrix itself where nothing is divided."""
+    return gram if (divisor == 1.0).all() else rescale(gram.copy(), divisor, divisor)
+
+
+def _single(weights: Matrix) -> Scores:
+    return weights.astype(np.float32, copy=False)
 
 
 def _unit(vector: Scores) -> Scores:

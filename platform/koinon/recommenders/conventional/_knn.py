@@ -11,6 +11,7 @@ from scipy.sparse import csr_matrix
 
 from koinon.data import Domain
 from koinon.recommenders.conventional._linear import LinearConfig, LinearItemModel
+from koinon.recommenders.conventional._solve import Matrix, gram_matrix
 from koinon.space import Space
 
 __all__ = ["ItemKNN", "ItemKNNConfig", "item_neighbours"]
@@ -37,22 +38,21 @@ class ItemKNN(LinearItemModel):
     def fit(self, domain: Domain, space: Space | None, *, rng: np.random.Generator) -> Self:
         """Find every item's neighbours; ``space`` and ``rng`` are not used."""
         assert isinstance(self.config, ItemKNNConfig)
-        return self.adopt(item_neighbours(domain.matrix, self.config.neighbours, self.config.shrink), domain)
+        gram = gram_matrix(domain.matrix, dtype=np.float32)
+        return self.adopt(item_neighbours(gram, self.config.neighbours, self.config.shrink), domain)
 
 
-def item_neighbours(matrix: csr_matrix, neighbours: int, shrink: float, block: int = 512) -> csr_matrix:
+def item_neighbours(gram: Matrix, neighbours: int, shrink: float, block: int = 512) -> csr_matrix:
     """``float32[items, items]``: column j holds ``g_ij / (√(g_ii g_jj) + shrink)`` for j's nearest items i ≠ j."""
-    columns = matrix.tocsc()
-    norms = np.sqrt(np.asarray(matrix.sum(axis=0), dtype=np.float64).ravel())
-    items = matrix.shape[1]
-    parts: list[tuple[NDArray[np.integer], NDArray[np.integer], NDArray[np.float64]]] = []
+    items = len(gram)
+    norms = np.sqrt(np.diag(gram))
+    width = min(neighbours, items)
+    parts: list[tuple[NDArray[np.integer], NDArray[np.integer], Matrix]] = []
     for start in range(0, items, block):
-        stop = min(start + block, items)
-        overlap = np.asarray((columns[:, start:stop].T @ matrix).todense(), dtype=np.float64)
-        overlap[np.arange(stop - start), np.arange(start, stop)] = 0.0
-        with np.errstate(invalid="ignore", divide="ignore"):
-            similar = np.where(overlap > 0, overlap / (np.outer(norms[start:stop], norms) + shrink), 0.0)
-        width = min(neighbours, items)
+        overlap = gram[start : start + block]
+        own = norms[start : start + block]
+        similar = overlap / np.maximum(np.outer(own, norms) + shrink, np.finfo(np.float32).tiny)
+        similar[np.arange(len(own)), np.arange(len(own)) + start] = 0.0
         nearest = np.argpartition(-similar, width - 1, axis=1)[:, :width]
         values = np.take_along_axis(similar, nearest, axis=1)
         scored, place = np.nonzero(values)

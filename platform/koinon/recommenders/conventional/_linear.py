@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.sparse import csr_matrix, issparse
+from scipy.sparse import csr_matrix
 
 from koinon.config import Config
 from koinon.data import Domain
@@ -131,5 +131,5 @@ class LinearItemModel(Ranked):
 
 
 def _dense(matrix: Any) -> Scores:
-    dense: Scores = matrix.toarray() if issparse(matrix) else np.asarray(matrix)
+    dense: Scores = matrix if isinstance(matrix, np.ndarray) else matrix.toarray()
     return dense

@@ -21,7 +21,7 @@ from scipy.sparse import csc_matrix, csr_matrix
 
 from koinon.errors import RecommenderError
 
-__all__ = ["EaseParts", "cold_columns", "ease_parts", "gram_matrix", "solve_ease"]
+__all__ = ["EaseParts", "cold_columns", "ease_parts", "gram_matrix", "item_scale", "rescale", "solve_ease", "warmth"]
 
 Matrix = NDArray[np.floating[Any]]
 Precision = type[np.float64] | type[np.float32]
@@ -140,6 +140,31 @@ def solve_ease(
     return ease_parts(gram, lambda_, prior if beta else None, dtype=dtype).weights(beta)
 
 
+def warmth(counts: NDArray[np.int64], threshold: float, blend: float) -> NDArray[np.float64]:
+    """``float64[items]``, 0 to 1: how far events, not texts, speak for each item (see :func:`cold_columns`)."""
+    soft = counts / (counts + blend) if blend > 0 else np.ones(len(counts))
+    return np.where(counts < threshold, 0.0, soft)
+
+
+def item_scale(gram: Matrix) -> NDArray[np.float64]:
+    """``float64[items]``: each item's events (the Gram matrix's diagonal) over their geometric mean; 1 where none.
+
+    ``G' = D^-p G D^-p`` with these on the diagonal of D lets popular items explain less of everything else; being
+    relative, they leave the ridge in units of events.
+    """
+    events = np.diag(gram).astype(np.float64)
+    known = events > 0
+    typical = np.exp(np.log(events[known]).mean()) if known.any() else 1.0
+    return np.where(known, events / typical, 1.0)
+
+
+def rescale(square: Matrix, rows: NDArray[np.float64], columns: NDArray[np.float64]) -> Matrix:
+    """Multiply rows and columns in place and return the matrix."""
+    square *= rows.astype(square.dtype)[:, None]
+    square *= columns.astype(square.dtype)
+    return square
+
+
 def cold_columns(
     weights: Matrix, prior: Sparse, beta: float, counts: NDArray[np.int64], threshold: float, *, blend: float = 0.0
 ) -> Matrix:
@@ -161,14 +186,9 @@ def cold_columns(
         Above 0: the other columns become ``(n·B_j + blend·βS_j) / (n + blend)``, a soft version of the same rule.
     """
     source = csc_matrix(prior)
-    cold = counts < threshold
-    if blend > 0:
-        keep = np.where(cold, 0.0, counts / (counts + blend)).astype(weights.dtype)
-        give = (1.0 - keep) * beta
-        weights *= keep
-    else:
-        weights[:, cold] = 0.0
-        give = np.where(cold, beta, 0.0).astype(weights.dtype)
+    keep = warmth(counts, threshold, blend)
+    weights *= keep.astype(weights.dtype)
+    give = (1.0 - keep) * beta
     column = np.repeat(np.arange(source.shape[1]), np.diff(source.indptr))
     touched = give[column] != 0
     rows, columns = source.indices[touched], column[touched]
@@ -183,7 +203,7 @@ def _dtype(items: int) -> Precision:
 def _inverse(gram: Matrix, lambda_: float, dtype: Precision) -> Matrix:
     """``(G + λI)⁻¹``, full and symmetric, by Cholesky in place of one copy."""
     ridged = np.array(gram, dtype=dtype, order="F")
-    np.fill_diagonal(ridged, ridged.diagonal() + lambda_)
+    np.fill_diagonal(ridged, np.diag(ridged) + np.asarray(lambda_, dtype=dtype))
     factorise, invert = (dpotrf, dpotri) if dtype is np.float64 else (spotrf, spotri)
     factor, failed = factorise(ridged, lower=1, overwrite_a=1, clean=0)
     if failed or not np.isfinite(factor.diagonal()).all():
