@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-__all__ = ["canonical_language", "is_language"]
+__all__ = ["COMMON_LANGUAGES", "canonical_language", "is_language"]
 
 _CODES = frozenset(
     """aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en
@@ -47,6 +47,9 @@ _ALIASES = {
     }.items()
     for alias in aliases.split()
 }
+
+COMMON_LANGUAGES = frozenset(_ALIASES.values())
+"""Languages that texts are guessed to be in; any other has to be stated."""
 
 
 def is_language(code: str) -> bool:

@@ -64,11 +64,11 @@ class Source(Config):
     """Database: a SELECT instead of a table."""
     format: Format = "auto"
     """``auto`` goes by the file's ending: csv, tsv, txt, parquet, jsonl, ndjson, inter, item, user (RecBole)."""
-    delimiter: str | None = Field(None, min_length=1, max_length=4)
+    delimiter: str | None = Field(default=None, min_length=1, max_length=4)
     """Field separator of a text table; ``None``: comma for csv, tab for tsv and RecBole."""
-    quote: str = Field('"', max_length=1)
+    quote: str = Field(default='"', max_length=1)
     """Quote character of a text table; empty: none."""
-    escape: str = Field('"', max_length=1)
+    escape: str = Field(default='"', max_length=1)
     """What escapes a quote within quotes: the quote itself, or a backslash."""
     encoding: str = "utf-8"
     """Encoding of a text file, any name Python knows (``latin-1``, ``cp1252``, ``utf-16`` ...)."""
@@ -254,9 +254,9 @@ class PartnerConfig(Config):
 
     def to_toml(self, comments: dict[str, str] | None = None) -> str:
         """Write as TOML; ``comments`` maps dotted keys (``sources.items.encoding``) to a remark beside the line."""
-        values = self.model_dump(mode="json", exclude_defaults=True)
-        for key in ("language", "time_zone", "catalogue", "text"):
-            values.setdefault(key, getattr(self, key))
+        always = ("name", "language", "time_zone", "catalogue", "text")
+        values: dict[str, object] = {key: getattr(self, key) for key in always}
+        values |= self.model_dump(mode="json", exclude_defaults=True)
         lines: list[str] = []
         _write_table(values, (), lines, comments or {})
         return "\n".join(lines).strip() + "\n"
