@@ -8,7 +8,16 @@ import polars as pl
 
 from koinon.data.tables import EVENT_SCHEMA, ITEM_SCHEMA, Tables
 
-__all__ = ["AGE_BANDS", "DRAMATIC_GENRES", "age_band", "cut_by_genre", "film_title", "read_ml_1m", "read_ml_100k"]
+__all__ = [
+    "AGE_BANDS",
+    "DRAMATIC_GENRES",
+    "GENDERS",
+    "age_band",
+    "cut_by_genre",
+    "film_title",
+    "read_ml_1m",
+    "read_ml_100k",
+]
 
 AGE_BANDS = ((18, "under 18"), (25, "18-24"), (35, "25-34"), (45, "35-44"), (50, "45-49"), (56, "50-55"))
 """MovieLens' own age bands: (first year beyond the band, label); older people are ``56+``."""
@@ -41,7 +50,8 @@ _OCCUPATIONS = (
     "unemployed",
     "writer",
 )
-_GENDERS = {"F": "female", "M": "male"}
+GENDERS = {"F": "female", "M": "male"}
+"""MovieLens' letters and what the tables say."""
 _ARTICLE = re.compile(
     r"^(?P<rest>.+), (?P<article>The|A|An|Le|La|Les|L'|Il|Lo|I|Gli|El|Los|Las|Der|Die|Das|Den|Det|Das|O|Os|Un|Una|Une)"
     r"(?P<tail>( \(.*\))?)$"
@@ -114,7 +124,7 @@ def read_ml_1m(movies: bytes, ratings: bytes, users: bytes) -> Tables:
         schema_overrides={"zip": pl.String},
     ).select(
         user_id=pl.lit("ml-") + pl.col("user").cast(pl.String),
-        gender=pl.col("gender").replace_strict(_GENDERS),
+        gender=pl.col("gender").replace_strict(GENDERS),
         age=age_band(pl.col("age")),
         occupation=pl.col("occupation").replace_strict(dict(enumerate(_OCCUPATIONS)), return_dtype=pl.String),
     )
@@ -134,7 +144,7 @@ def read_ml_100k(inter: bytes, item: bytes, user: bytes) -> Tables:
         schema_overrides={"zip_code:token": pl.String},
     ).select(
         user_id=pl.lit("ml-") + pl.col("user").cast(pl.String),
-        gender=pl.col("gender").replace_strict(_GENDERS),
+        gender=pl.col("gender").replace_strict(GENDERS),
         age=age_band(pl.col("age")),
         age_years=pl.col("age").cast(pl.Int16),
         occupation=pl.col("occupation"),
