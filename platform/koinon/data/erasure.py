@@ -1,8 +1,9 @@
 """Forgetting a person: out of the vault, out of everything derived from it, and kept out.
 
 The source files are the partner's own and are not touched; a keyed hash of the forgotten id (the key lies beside it and
-never leaves the partner) keeps the person out when they are read again. Models that learned from the person are
-removed: a refit is needed.
+never leaves the partner) keeps the person out when they are read again. Everything derived from events (:data:`DERIVED`)
+is removed whole, since nobody can take one person out of a fitted model: a refit is needed. Sums and updates that left the
+partner earlier cannot be called back; the next ones are computed from the new vault.
 """
 
 from __future__ import annotations
@@ -10,14 +11,155 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import shutil
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from koinon.config import write_atomically
-from koinon.errors import DataError
+from koinon.data.tables import Tables
+from koinon.errors import DataError, ResourceError
 
-__all__ = ["Tombstones"]
+if TYPE_CHECKING:
+    from koinon.data.vault import Vault
+
+__all__ = ["DERIVED", "Receipt", "Tombstones", "forget"]
+
+DERIVED = ("models", "cache", "federation/runs", "federation/errors.log")
+"""Within a partner's folder: what is computed from events or may quote them, and goes when a person is forgotten."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What an erasure did; names the person by keyed hash only.
+
+    Attributes
+    ----------
+    partner
+        The partner's name.
+    person
+        BLAKE2b of the id under the partner's own key, 32 hexadecimal digits.
+    at
+        When, ISO 8601 UTC.
+    rows
+        Rows removed from ``events``, ``users`` and ``quarantine``.
+    removed
+        Derived files and folders that were removed.
+    vault_before, vault_after
+        Fingerprints; equal when the vault held nothing of the person.
+    refit_needed
+        Whether fitted models were removed.
+    sources
+        Sources that may still hold the person; they are the partner's own to clean.
+    """
+
+    partner: str
+    person: str
+    at: str
+    rows: dict[str, int]
+    removed: list[str]
+    vault_before: str
+    vault_after: str
+    refit_needed: bool
+    sources: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return asdict(self)
+
+
+def forget(root: Path, user_id: str, *, absent_ok: bool = False, now: datetime | None = None) -> Receipt:
+    """Remove a person from a partner and keep the person out.
+
+    Interrupted, it can be run again: the tombstone is written first, and a person with a tombstone counts as known.
+
+    Parameters
+    ----------
+    root
+        The partner's folder.
+    user_id
+        The person's id as in the sources.
+    absent_ok
+        Whether a person of whom the vault holds nothing may be put on the list all the same.
+    now
+        The receipt's time; ``None``: the clock.
+
+    Returns
+    -------
+    The receipt, also written to ``erasure/receipt-<time>-<hash>.json``.
+
+    Raises
+    ------
+    DataError
+        K209 there is no vault, K225 the vault holds nothing of such a person, K226 the list of the forgotten is damaged.
+    ResourceError
+        K801 disk, K802 another process holds the vault.
+    """
+    from koinon.data.vault import Vault
+
+    vault = Vault(root)
+    user_id = user_id.strip()
+    with vault.lock():
+        tombstones = Tombstones(vault.root)
+        tables, quarantine = vault.tables(), vault.quarantine()
+        parts = {"events": tables.events, "users": tables.users, "quarantine": quarantine}
+        others = {name: frame.filter(pl.col("user_id").ne_missing(user_id)) for name, frame in parts.items()}
+        rows = {name: frame.height - others[name].height for name, frame in parts.items()}
+        if not any(rows.values()) and not absent_ok and user_id not in tombstones:
+            raise DataError(
+                "K225",
+                f"The vault of {vault.name} holds nothing of a user {user_id!r}.",
+                "Check the spelling; --absent-ok keeps the id out of later ingests all the same.",
+            )
+        person = tombstones.add(user_id)
+        before = vault.fingerprint()
+        if any(rows.values()):
+            kept = Tables(tables.items, others["events"], others["users"])
+            manifest = vault.manifest()
+            vault.commit(kept, others["quarantine"], manifest["report"], sources=manifest["sources"])
+        removed = _remove_derived(vault.root)
+        moment = (now or datetime.now(UTC)).astimezone(UTC)
+        receipt = Receipt(
+            vault.name,
+            person,
+            moment.isoformat(timespec="seconds"),
+            rows,
+            removed,
+            before,
+            vault.fingerprint(),
+            "models" in removed,
+            _source_labels(vault),
+        )
+        name = f"receipt-{moment:%Y%m%dT%H%M%SZ}-{person[:8]}.json"
+        write_atomically(vault.root / "erasure" / name, json.dumps(receipt.to_dict(), indent=2) + "\n")
+    return receipt
+
+
+def _remove_derived(root: Path) -> list[str]:
+    removed = []
+    for name in DERIVED:
+        path = root / name
+        if not path.exists():
+            continue
+        try:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        except OSError as error:
+            raise ResourceError(
+                "K801", f"Cannot remove {path}: {error.strerror or error}.", "Check its rights and run the same again."
+            ) from error
+        removed.append(name)
+    return removed
+
+
+def _source_labels(vault: Vault) -> list[str]:
+    sources = vault.config.sources
+    return [source.label for source in (sources.events, sources.users) if source is not None]
 
 
 class Tombstones:

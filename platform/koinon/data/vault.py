@@ -216,9 +216,16 @@ class Vault:
             yield
 
     def commit(
-        self, tables: Tables, quarantine: pl.DataFrame | None = None, report: Mapping[str, object] | None = None
+        self,
+        tables: Tables,
+        quarantine: pl.DataFrame | None = None,
+        report: Mapping[str, object] | None = None,
+        sources: Mapping[str, object] | None = None,
     ) -> None:
-        """Replace the vault by a new state, whole or not at all. Call within :meth:`lock`."""
+        """Replace the vault by a new state, whole or not at all. Call within :meth:`lock`.
+
+        ``sources`` is the :meth:`source_state` that the tables were made from; ``None``: the present one.
+        """
         from koinon.data.faults import empty_quarantine
 
         frames = {
@@ -233,7 +240,7 @@ class Vault:
                 "schema": _SCHEMA_VERSION,
                 "files": files,
                 "rows": {table: frame.height for table, frame in frames.items()},
-                "sources": self.source_state(),
+                "sources": dict(sources) if sources is not None else self.source_state(),
                 "report": dict(report or {}),
             }
             write_atomically(self.folder / "vault.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")

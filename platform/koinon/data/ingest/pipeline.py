@@ -46,6 +46,7 @@ def ingest(vault: Vault, *, now: int | None, progress: Progress | None) -> Inges
     tell = progress or (lambda _what, _share: None)
     moment = int(time.time() * 1000) if now is None else now
     with vault.lock():
+        state = vault.source_state()
         tell("reading users", 0.0)
         gate = _Gate(vault)
         tell("reading items", 0.1)
@@ -66,7 +67,7 @@ def ingest(vault: Vault, *, now: int | None, progress: Progress | None) -> Inges
         users = canonical_users(gate.users.kept) if gate.users else pl.DataFrame(schema={"user_id": pl.String()})
         report = IngestReport(config.name, counts, count_faults(quarantine, noted))
         tables = Tables(canonical_items(items.kept), canonical_events(events.kept), users)
-        vault.commit(tables, quarantine, report.to_dict())
+        vault.commit(tables, quarantine, report.to_dict(), state)
     tell("done", 1.0)
     return replace(report, fingerprint=vault.fingerprint(), seconds=round(time.monotonic() - started, 3))
 
