@@ -1,4 +1,5 @@
 """To follow below."""
+
 from koinon.clients.partner_state import PartnerState
 from koinon.clients.wire import Ask
 

@@ -110,7 +110,9 @@ def match_key(folder: Path) -> bytes:
         private = path.stat().st_mode & 0o077 == 0
     except (OSError, ValueError) as error:
         raise PrivacyError(
-            "K620", f"The match key {path} cannot be read: {error}.", "Get it from another partner, not from the server."
+            "K620",
+            f"The match key {path} cannot be read: {error}.",
+            "Get it from another partner, not from the server.",
         ) from error
     if len(secret) < 32 or not private:
         raise PrivacyError(

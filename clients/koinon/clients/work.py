@@ -35,6 +35,8 @@ Result = Catalogue | Contribution | Adopted
 
 _KEPT_ROUNDS = 2
 """A server that was killed after a round may ask for it again: the state before it is still there."""
+_VALIDATION_ROWS = 2000
+"""People asked between rounds, at most."""
 
 
 def perform(
@@ -47,6 +49,8 @@ def perform(
     phase
         ``catalogue``: tell of the items. ``contribute``: work on private data for one round. ``adopt``: fit with the
         final releases, choose on validation, keep the models.
+    home
+        Whose data it is.
     said, tensors
         The message (see :func:`koinon.clients.wire.read_ask`).
     partners
@@ -101,7 +105,19 @@ def _contribute(state: PartnerState, ask: Ask) -> Contribution:
     kept.load(learner, task.round - 1, state)
     contribution = learner.contribute(state.domain, release, task)
     kept.save(learner, task.round)
-    return replace(contribution, metrics=_declared(contribution.metrics, ask))
+    metrics = {**contribution.metrics, **_validated(learner, state, ask)}
+    return replace(contribution, metrics=_declared(metrics, ask))
+
+
+def _validated(learner: FederatedRecommender, state: PartnerState, ask: Ask) -> dict[str, float]:
+    """The partner's own validation figure, of a learner that can score between rounds."""
+    if "ndcg@10" not in ask.agreement.metrics or not getattr(learner, "scores_between_rounds", False):
+        return {}
+    from koinon.recommenders.tuning import Validator
+
+    rng = np.random.default_rng(state.agreement.seed)
+    validator = Validator(state.domain, state.split.validation, "ndcg@10", rng, _VALIDATION_ROWS)
+    return {"ndcg@10": float(validator.values(learner.score(validator.requests)).mean())}
 
 
 def _declared(metrics: Mapping[str, float], ask: Ask) -> dict[str, float]:
@@ -118,6 +134,8 @@ class _Kept:
 
     def load(self, learner: FederatedRecommender, round_: int, state: PartnerState) -> None:
         """Hand back the newest state that is not younger than a round; a newcomer starts afresh."""
+        if hasattr(learner, "attach"):
+            learner.attach(state.domain, state.space)
         found = [path for path in self._files() if self._round(path) <= round_]
         if not found or not hasattr(learner, "restore"):
             return

@@ -94,9 +94,7 @@ def _start(home: Home) -> subprocess.Popen[bytes]:
     log = home.folder / "federation" / "worker.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-        )
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
 
 
 def main(folder: Path, watched: int) -> int:
@@ -170,7 +168,8 @@ def _result(fields: dict[str, Any], arrays: Arrays) -> Result:
     if kind == "contribution":
         return Contribution(arrays, fields["n_users"], fields["metrics"])
     if kind == "catalogue":
-        return Catalogue(**{key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()})
+        texts, languages = (tuple(fields[k]) if fields[k] is not None else None for k in ("texts", "languages"))
+        return Catalogue(fields["partner"], tuple(fields["keys"]), texts, languages)
     if kind == "adopted":
         return door.Adopted(fields["metrics"])
     raise WorkerError(fields["code"])

@@ -32,7 +32,10 @@ def main(grid: Grid, context: Context) -> None:
         raise
     except Exception as error:
         ProgressLog(out / "progress.jsonl")(
-            "failed", code="K099", message=f"Unexpected {type(error).__name__}: {error}", remedy="See logs/superlink.log."
+            "failed",
+            code="K099",
+            message=f"Unexpected {type(error).__name__}: {error}",
+            remedy="See logs/superlink.log.",
         )
         raise
 

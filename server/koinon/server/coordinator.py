@@ -137,8 +137,8 @@ class Coordinator:
         if len(self.members) < self.config.minimum_participants:
             raise FederationError(
                 "K704",
-                f"Only {len(self.members)} of {len(self.config.partners)} partners are there"
-                f" (at least {self.config.minimum_participants} are needed): {', '.join(sorted(self.members)) or 'none'}.",
+                f"Only {len(self.members)} of {len(self.config.partners)} partners are there, at least"
+                f" {self.config.minimum_participants} are needed. There: {', '.join(sorted(self.members)) or 'none'}.",
                 "See progress.jsonl for who was left out and why; start again and the run goes on.",
             )
 
@@ -156,9 +156,7 @@ class Coordinator:
                 continue
             self.members[catalogue.partner] = nodes[outcome.partner]
             self.catalogues[catalogue.partner] = catalogue
-            self.say(
-                "joined", partner=catalogue.partner, items=len(catalogue.keys), public=catalogue.texts is not None
-            )
+            self.say("joined", partner=catalogue.partner, items=len(catalogue.keys), public=catalogue.texts is not None)
 
     def _train(self, learner: LearnerConfig, state: RunState) -> Checkpoint:
         plan = registry.plan(learner.name, learner.settings)

@@ -64,6 +64,8 @@ class Exchange:
 
         Parameters
         ----------
+        order
+            What they are told.
         kind
             Flower's message type, e.g. ``train.contribute``.
         members

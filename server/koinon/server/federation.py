@@ -33,11 +33,11 @@ class LearnerConfig(Config):
 class Deadlines(Config):
     """How long a phase waits for its slowest partner, in seconds; then it goes on without."""
 
-    join: float = Field(90, gt=0)
+    join: float = Field(default=90, gt=0)
     """Until the first partners are there."""
-    catalogue: float = Field(300, gt=0)
-    contribute: float = Field(900, gt=0)
-    adopt: float = Field(3600, gt=0)
+    catalogue: float = Field(default=300, gt=0)
+    contribute: float = Field(default=900, gt=0)
+    adopt: float = Field(default=3600, gt=0)
 
 
 class FederationConfig(Config):
@@ -54,15 +54,15 @@ class FederationConfig(Config):
     """How every member divides its events."""
     metrics: tuple[str, ...] = ("ndcg@10", "work_seconds")
     """The only figures that may leave a partner. A trailing ``*`` is not understood: every name is written out."""
-    minimum_participants: int = Field(2, ge=1)
+    minimum_participants: int = Field(default=2, ge=1)
     """A round with fewer answers fails."""
     keyed_catalogues: bool = False
     """Identity keys travel as keyed hashes (needed as soon as one catalogue is secret); every partner's folder then
     holds the same ``match.key``, which the server never sees."""
     deadlines: Deadlines = Deadlines()
-    at_once: int = Field(2, ge=1)
+    at_once: int = Field(default=2, ge=1)
     """How many partners compute at one time on this machine."""
-    seed: int = Field(7, ge=0)
+    seed: int = Field(default=7, ge=0)
 
     @field_validator("partners")
     @classmethod

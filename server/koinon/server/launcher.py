@@ -238,7 +238,9 @@ class _Session:
     def _write_files(self, port: int) -> None:
         """Flower's home, the thin app, and what the apps are told."""
         home = self.scratch / "flwr"
-        connection = f'[superlink]\ndefault = "koinon"\n\n[superlink.koinon]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
+        connection = (
+            f'[superlink]\ndefault = "koinon"\n\n[superlink.koinon]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
+        )
         write_atomically(home / "config.toml", connection)
         write_atomically(self.scratch / "app" / "pyproject.toml", _APP)
         described = self.scratch / "federation.json"
@@ -270,13 +272,10 @@ class _Session:
 
     def _start_nodes(self, port: int) -> None:
         for name, folder in self.config.partners.items():
-            self.processes.start(
-                f"node-{name}",
-                ["flower-supernode", "--insecure", "--superlink", f"127.0.0.1:{port}"]
-                + ["--host", "127.0.0.1", "--port", str(free_port())]
-                + ["--node-config", str(self.scratch / "nodes" / f"{name}.toml")],
-                log=folder / "federation" / "node.log",
-            )
+            command = ["flower-supernode", "--insecure", "--superlink", f"127.0.0.1:{port}"]
+            command += ["--host", "127.0.0.1", "--port", str(free_port())]
+            command += ["--node-config", str(self.scratch / "nodes" / f"{name}.toml")]
+            self.processes.start(f"node-{name}", command, log=folder / "federation" / "node.log")
 
     def _wait_for(self, port: int) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -348,4 +347,6 @@ def _json(printed: str) -> dict[str, Any]:
 
 def _toml(values: Mapping[str, str | bool]) -> str:
     """Flat TOML; JSON strings are TOML strings but for DEL."""
-    return "".join(f"{key} = {json.dumps(value).replace(chr(127), chr(92) + 'u007f')}\n" for key, value in values.items())
+    return "".join(
+        f"{key} = {json.dumps(value).replace(chr(127), chr(92) + 'u007f')}\n" for key, value in values.items()
+    )

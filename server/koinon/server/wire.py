@@ -94,7 +94,7 @@ def contribution_of(answer: Answer, specs: Sequence[TensorSpec]) -> Contribution
     FederationError
         K703 other tensors, shapes or dtypes than asked for, or a value that is not finite.
     """
-    tensors = answer.tensors or {}
+    tensors: Mapping[str, Array] = answer.tensors if answer.tensors is not None else {}
     arrays: dict[str, NDArray[np.generic]] = {}
     wanted = {spec.name: (spec.dtype, tuple(spec.shape)) for spec in specs}
     if set(tensors) != set(wanted) or answer.reply.users < 0:

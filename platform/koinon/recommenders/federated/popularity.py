@@ -29,11 +29,11 @@ Scores = NDArray[np.float32]
 class PopularityFederationConfig(Config):
     """Settings of federated popularity, the same at the server and at every partner."""
 
-    rounds: int = Field(1, ge=1)
+    rounds: int = Field(default=1, ge=1)
     """Further rounds replace the sum; more than one serves to try a federation out."""
-    clip: float = Field(3.0, gt=0)
+    clip: float = Field(default=3.0, gt=0)
     """Bound on the L2 norm of what one person adds to the counts."""
-    weight: float = Field(0.5, ge=0, le=1)
+    weight: float = Field(default=0.5, ge=0, le=1)
     """Weight of the others' counts against the partner's own."""
 
 
@@ -65,7 +65,7 @@ class PopularityPlan:
         """Add the counts, one partner at a time, in the order of the partners' names."""
         total = np.zeros(release.arrays["counts"].shape, dtype=np.float64)
         for partner in sorted(contributions):
-            total += contributions[partner].arrays["counts"]
+            total += contributions[partner].arrays["counts"].astype(np.float64)
         return Release(
             release.number + 1, self.name, {**release.arrays, "counts": total.astype(np.float32)}, release.info
         )

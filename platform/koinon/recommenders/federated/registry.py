@@ -33,9 +33,7 @@ class Entry:
 
 
 LEARNERS: dict[str, Entry] = {
-    "federated_popularity": Entry(
-        "koinon.recommenders.federated.popularity", "PopularityPlan", "FederatedPopularity"
-    ),
+    "federated_popularity": Entry("koinon.recommenders.federated.popularity", "PopularityPlan", "FederatedPopularity"),
     "federated_gram": Entry("koinon.recommenders.federated.gram", "GramPlan", "FederatedGram"),
     "federated_adapters": Entry("koinon.recommenders.federated.adapters", "AdaptersPlan", "FederatedAdapters"),
 }

@@ -1,0 +1,164 @@
+"""``koinon federation``: run a federation on this machine."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from koinon.server import FederationResult
+
+app = typer.Typer(help="Run a federation: simulated, or as one process per partner.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Run a federation: simulated, or as one process per partner."""
+
+
+@app.command()
+def run(
+    federation: Annotated[Path, typer.Option("--federation", "-f", help="The federation's TOML file.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Output folder; default: `<name>` beside the file.")
+    ] = None,
+    processes: Annotated[
+        bool,
+        typer.Option("--processes/--simulation", help="One SuperNode process per partner, or Flower's simulation."),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Events as JSON lines, and the result as the last one.")
+    ] = False,
+) -> None:
+    """Train the federation's learners, publish releases, and let every partner fit and choose its models.
+
+    An interrupted run goes on from its last finished round when the same command is given again.
+    """
+    from koinon.server import FederationConfig, run_federation
+
+    config = FederationConfig.load(federation)
+    target = out or federation.resolve().parent / config.name
+    # a service manager's stop is as good as Ctrl-C: everything started is ended on the way out
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if as_json:
+        result = run_federation(config, target, "processes" if processes else "simulation", _print_json)
+        _print_json({"event": "result", **_plain(result)})
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    with _Display(console) as display:
+        result = run_federation(config, target, "processes" if processes else "simulation", display)
+    _summary(console, result)
+
+
+def _print_json(event: Mapping[str, Any]) -> None:
+    sys.stdout.write(json.dumps(event, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def _plain(result: FederationResult) -> dict[str, Any]:
+    return {
+        "out": str(result.out),
+        "mode": result.mode,
+        "releases": {learner: str(folder) for learner, folder in result.releases.items()},
+        "adopted": {partner: dict(metrics) for partner, metrics in result.adopted.items()},
+        "left_out": dict(result.left_out),
+        "seconds": round(result.seconds, 3),
+    }
+
+
+class _Display:
+    """Shows events: plain lines everywhere, in a terminal with a spinner that says what is awaited."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.status = console.status("starting Flower") if console.is_terminal else None
+
+    def __enter__(self) -> _Display:
+        if self.status is not None:
+            self.status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.status is not None:
+            self.status.stop()
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        line = _line(event)
+        if line:
+            self.console.print(line, markup=False)
+        if self.status is not None:
+            self.status.update(_awaited(event))
+
+
+def _line(event: Mapping[str, Any]) -> str:
+    match event["event"]:
+        case "started":
+            return f"run {event['run']}: waiting for {len(event['partners'])} partners"
+        case "resumed":
+            return f"run {event['run']} goes on from its last finished round"
+        case "joined":
+            return f"{event['partner']} joined: {event['items']:,} items, {'public' if event['public'] else 'keyed'}"
+        case "left_out" if event.get("partner"):
+            return f"{event['partner']} left out of {event['phase']}: {event['code']}"
+        case "round":
+            return _round_line(event)
+        case "release":
+            return f"release {event['release']}: {event['learner']} after {event['rounds']} rounds"
+        case "adopted":
+            return f"{event['partner']} has chosen its models ({event['seconds']:.1f} s)"
+        case _:
+            return ""
+
+
+def _round_line(event: Mapping[str, Any]) -> str:
+    figures = [f"{p} {m['ndcg@10']:.4f}" for p, m in sorted(event["metrics"].items()) if "ndcg@10" in m]
+    missing = [f"{p} ({code})" for p, code in sorted(event["left_out"].items())]
+    said = [
+        f"{event['learner']} round {event['round']}/{event['rounds']}: {len(event['participants'])} partners,"
+        f" {event['seconds']:.1f} s"
+    ]
+    if event.get("overhead_seconds") is not None:
+        said.append(f"of which {event['overhead_seconds']:.1f} s overhead")
+    if missing:
+        said.append("without " + ", ".join(missing))
+    if figures:
+        said.append("validation " + ", ".join(figures))
+    return "; ".join(said)
+
+
+def _awaited(event: Mapping[str, Any]) -> str:
+    match event["event"]:
+        case "round" if event["round"] < event["rounds"]:
+            return f"{event['learner']} round {event['round'] + 1}/{event['rounds']}"
+        case "initial":
+            return f"{event['learner']} round 1"
+        case "release" | "adopted":
+            return "partners fit and choose their models"
+        case _:
+            return "working"
+
+
+def _summary(console: Console, result: FederationResult) -> None:
+    from rich.table import Table
+
+    names = sorted({name for metrics in result.adopted.values() for name in metrics if name != "work_seconds"})
+    table = Table(title="What the partners found on their own validation")
+    for column in ("partner", *names):
+        table.add_column(column, justify="left" if column == "partner" else "right")
+    for partner, metrics in sorted(result.adopted.items()):
+        table.add_row(partner, *(f"{metrics[name]:.4f}" if name in metrics else "" for name in names))
+    if names:
+        console.print(table)
+    for partner, code in sorted(result.left_out.items()):
+        console.print(f"{partner} was left out at some time: {code}", markup=False)
+    console.print(f"{result.seconds:.1f} s; releases and progress in {result.out}", markup=False)
