@@ -1,9 +1,11 @@
 """Forgetting a person: out of the vault, out of everything derived from it, and kept out.
 
-The source files are the partner's own and are not touched; a keyed hash of the forgotten id (the key lies beside it and
-never leaves the partner) keeps the person out when they are read again. Everything derived from events (:data:`DERIVED`)
-is removed whole, since nobody can take one person out of a fitted model: a refit is needed. Sums and updates that left the
-partner earlier cannot be called back; the next ones are computed from the new vault.
+The source files are the partner's own and are not touched; a keyed hash of the forgotten id (the key lies beside it
+and never leaves the partner) keeps the person out when they are read again. Everything derived from events
+(:data:`DERIVED`) is removed whole, since nobody can take one person out of a fitted model: a refit is needed. Sums and
+updates that left the partner earlier cannot be called back; the next ones are computed from the new vault.
+
+A withdrawn consent does the same at the next ingest, without a tombstone: it may be given again.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from koinon.errors import DataError, ResourceError
 if TYPE_CHECKING:
     from koinon.data.vault import Vault
 
-__all__ = ["DERIVED", "Receipt", "Tombstones", "forget"]
+__all__ = ["DERIVED", "Receipt", "Tombstones", "drop_withdrawn", "forget"]
 
 DERIVED = ("models", "cache", "federation/runs", "federation/errors.log")
 """Within a partner's folder: what is computed from events or may quote them, and goes when a person is forgotten."""
@@ -40,16 +42,18 @@ class Receipt:
     ----------
     partner
         The partner's name.
-    person
-        BLAKE2b of the id under the partner's own key, 32 hexadecimal digits.
+    reason
+        ``forgotten`` on request, or ``consent withdrawn``.
+    people
+        BLAKE2b of each id under the partner's own key, 32 hexadecimal digits.
     at
         When, ISO 8601 UTC.
     rows
-        Rows removed from ``events``, ``users`` and ``quarantine``.
+        Rows removed from the vault's ``events``, ``users`` and ``quarantine``.
     removed
         Derived files and folders that were removed.
     vault_before, vault_after
-        Fingerprints; equal when the vault held nothing of the person.
+        Fingerprints; equal when the tables held nothing of the person, the second empty when an ingest follows.
     refit_needed
         Whether fitted models were removed.
     sources
@@ -57,7 +61,8 @@ class Receipt:
     """
 
     partner: str
-    person: str
+    reason: str
+    people: list[str]
     at: str
     rows: dict[str, int]
     removed: list[str]
@@ -94,7 +99,7 @@ def forget(root: Path, user_id: str, *, absent_ok: bool = False, now: datetime |
     Raises
     ------
     DataError
-        K209 there is no vault, K225 the vault holds nothing of such a person, K226 the list of the forgotten is damaged.
+        K209 there is no vault, K225 it holds nothing of such a person, K226 the list of the forgotten is damaged.
     ResourceError
         K801 disk, K802 another process holds the vault.
     """
@@ -120,21 +125,49 @@ def forget(root: Path, user_id: str, *, absent_ok: bool = False, now: datetime |
             kept = Tables(tables.items, others["events"], others["users"])
             manifest = vault.manifest()
             vault.commit(kept, others["quarantine"], manifest["report"], sources=manifest["sources"])
-        removed = _remove_derived(vault.root)
-        moment = (now or datetime.now(UTC)).astimezone(UTC)
-        receipt = Receipt(
-            vault.name,
-            person,
-            moment.isoformat(timespec="seconds"),
-            rows,
-            removed,
-            before,
-            vault.fingerprint(),
-            "models" in removed,
-            _source_labels(vault),
-        )
-        name = f"receipt-{moment:%Y%m%dT%H%M%SZ}-{person[:8]}.json"
-        write_atomically(vault.root / "erasure" / name, json.dumps(receipt.to_dict(), indent=2) + "\n")
+        receipt = _receipt(vault, "forgotten", [person], rows, before, vault.fingerprint(), now)
+    return receipt
+
+
+def drop_withdrawn(vault: Vault, people: pl.Series, *, now: datetime | None = None) -> Receipt | None:
+    """Remove what was derived from people whose consent is gone, before an ingest leaves them out of the vault.
+
+    Call within the vault's lock. Returns the receipt, also written to ``erasure/``; nothing if the vault never held
+    any of them.
+    """
+    if people.is_empty() or not vault.exists:
+        return None
+    tables = vault.tables()
+    parts = {"events": tables.events, "users": tables.users, "quarantine": vault.quarantine()}
+    held = {name: frame["user_id"].filter(frame["user_id"].is_in(people.implode())) for name, frame in parts.items()}
+    found = pl.concat(list(held.values())).unique().sort()
+    if found.is_empty():
+        return None
+    tombstones = Tombstones(vault.root)
+    before = vault.fingerprint()
+    rows = {name: len(ids) for name, ids in held.items()}
+    return _receipt(vault, "consent withdrawn", [tombstones.hash(user) for user in found], rows, before, "", now)
+
+
+def _receipt(
+    vault: Vault, reason: str, people: list[str], rows: dict[str, int], before: str, after: str, now: datetime | None
+) -> Receipt:
+    removed = _remove_derived(vault.root)
+    moment = (now or datetime.now(UTC)).astimezone(UTC)
+    receipt = Receipt(
+        partner=vault.name,
+        reason=reason,
+        people=people,
+        at=moment.isoformat(timespec="seconds"),
+        rows=rows,
+        removed=removed,
+        vault_before=before,
+        vault_after=after,
+        refit_needed="models" in removed,
+        sources=_source_labels(vault),
+    )
+    name = f"receipt-{moment:%Y%m%dT%H%M%S%fZ}-{people[0][:8]}.json"
+    write_atomically(vault.root / "erasure" / name, json.dumps(receipt.to_dict(), indent=2) + "\n")
     return receipt
 
 
@@ -175,7 +208,7 @@ class Tombstones:
         listed = self._folder / "tombstones.json"
         if listed.is_file():
             try:
-                self._key = bytes.fromhex((self._folder / "key").read_text(encoding="ascii"))
+                self._key = self._read_key()
                 self._hashes = frozenset(json.loads(listed.read_text(encoding="utf-8"))["tombstones"])
             except (OSError, ValueError, KeyError) as error:
                 raise DataError(
@@ -191,10 +224,17 @@ class Tombstones:
         return bool(self._hashes) and self.hash(user_id) in self._hashes
 
     def hash(self, user_id: str) -> str:
-        """Keyed hash of an id, 32 hexadecimal digits."""
+        """Keyed hash of an id, 32 hexadecimal digits; makes the key at the first use."""
         if self._key is None:
-            self._key = secrets.token_bytes(32)
+            path = self._folder / "key"
+            if not path.exists():
+                write_atomically(path, secrets.token_hex(32))
+                path.chmod(0o600)
+            self._key = self._read_key()
         return hashlib.blake2b(user_id.encode(), key=self._key, digest_size=16).hexdigest()
+
+    def _read_key(self) -> bytes:
+        return bytes.fromhex((self._folder / "key").read_text(encoding="ascii"))
 
     def forgotten(self, user_ids: pl.Series) -> pl.Series:
         """Those of the given ids that are to be kept out, each once."""
@@ -211,12 +251,6 @@ class Tombstones:
     def add(self, user_id: str) -> str:
         """Put an id on the list; returns its hash."""
         digest = self.hash(user_id)
-        assert self._key is not None
-        self._folder.mkdir(parents=True, exist_ok=True)
-        key = self._folder / "key"
-        if not key.exists():
-            write_atomically(key, self._key.hex())
-            key.chmod(0o600)
         self._hashes |= {digest}
         content = {"hash": "blake2b-128, keyed", "tombstones": sorted(self._hashes)}
         write_atomically(self._folder / "tombstones.json", json.dumps(content, indent=2) + "\n")

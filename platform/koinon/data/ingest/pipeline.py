@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from koinon.data.erasure import Tombstones
+from koinon.data.erasure import Tombstones, drop_withdrawn
 from koinon.data.faults import FAULTS
 from koinon.data.ingest.prepare import (
     MappedTable,
@@ -67,6 +67,7 @@ def ingest(vault: Vault, *, now: int | None, progress: Progress | None) -> Inges
         users = canonical_users(gate.users.kept) if gate.users else pl.DataFrame(schema={"user_id": pl.String()})
         report = IngestReport(config.name, counts, count_faults(quarantine, noted))
         tables = Tables(canonical_items(items.kept), canonical_events(events.kept), users)
+        drop_withdrawn(vault, gate.withdrawn)
         vault.commit(tables, quarantine, report.to_dict(), state)
     tell("done", 1.0)
     return replace(report, fingerprint=vault.fingerprint(), seconds=round(time.monotonic() - started, 3))
@@ -97,6 +98,7 @@ class _Gate:
         self._consenting: pl.Series | None = None
         self.users: Verdict | None = None
         self.known: pl.Series | None = None
+        self.withdrawn = pl.Series("user_id", [], dtype=pl.String)
         source = vault.config.sources.users
         if source is None:
             return
@@ -118,6 +120,7 @@ class _Gate:
         withdrawn = pl.repeat(False, len(people), dtype=pl.Boolean, eager=True)
         if self._consenting is not None:
             withdrawn = ~people.is_in(self._consenting.implode()).fill_null(False) & people.is_not_null() & ~forgotten
+            self.withdrawn = self.withdrawn.append(people.filter(withdrawn).rename("user_id")).unique()
         return _Admitted(table.take(~(forgotten | withdrawn)), int(withdrawn.sum()), int(forgotten.sum()))
 
 
