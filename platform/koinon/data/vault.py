@@ -149,6 +149,11 @@ class Vault:
         """
         return self._read("quarantine")
 
+    @property
+    def quarantine_file(self) -> Path:
+        """The Parquet file behind :meth:`quarantine`."""
+        return self.folder / str(self.manifest()["files"]["quarantine"])
+
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change whenever the tables do."""
         files: dict[str, str] = self.manifest()["files"]
