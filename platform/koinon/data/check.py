@@ -224,10 +224,10 @@ def render_text(report: dict[str, Any]) -> str:
         more = f", … {attribute['distinct']} in all" if attribute["distinct"] > _MOST_GROUPS else ""
         mark = " (sensitive)" if attribute["sensitive"] else ""
         lines.append(f"  {attribute['attribute']}{mark}: {groups}{more}; missing {attribute['missing']:,}")
-    for table, rows in report["rows"].items():
-        left_out = [f"{rows[key]:,} {key}" for key in ("quarantined", "withdrawn", "forgotten") if rows[key]]
+    for table, count in report["rows"].items():
+        left_out = [f"{count[key]:,} {key}" for key in ("quarantined", "withdrawn", "forgotten") if count[key]]
         if left_out:
-            lines.append(f"  {table}: of {rows['read']:,} rows read {rows['kept']:,} kept, {', '.join(left_out)}")
+            lines.append(f"  {table}: of {count['read']:,} rows read {count['kept']:,} kept, {', '.join(left_out)}")
     if not report["faults"]:
         lines.append("  no faults")
     for fault in report["faults"]:
@@ -235,7 +235,8 @@ def render_text(report: dict[str, Any]) -> str:
         place += f", column {fault['column']}" if fault["column"] else ""
         value = f", value {fault['value']!r}" if fault["value"] is not None else ""
         kept = "kept with a remark" if fault["kept"] else "quarantined"
-        lines.append(f"  {fault['code']} {fault['name']}: {fault['rows']:,} rows {kept}; first: {place}{value}")
+        rows = f"{fault['rows']:,} row" + ("" if fault["rows"] == 1 else "s")
+        lines.append(f"  {fault['code']} {fault['name']}: {rows} {kept}; first: {place}{value}")
         lines.append(f"       {fault['reason']} {fault['remedy']}")
     return "\n".join(lines)
 

@@ -46,7 +46,7 @@ FAULTS: dict[str, FaultKind] = {
     "K213": FaultKind("duplicate-row", "The same row stands in the table before.", "Nothing: the first one is kept."),
     "K214": FaultKind(
         "conflicting-row",
-        "The same id stands in the table before with other values.",
+        "The same id (of events: the same user, item and time) stands in the table before with other values.",
         "Decide which one is right; the first one is kept until then.",
     ),
     "K215": FaultKind(

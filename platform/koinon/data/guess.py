@@ -16,7 +16,7 @@ from koinon.data.ingest.sniff import sniff
 from koinon.data.ingest.sources import read_source
 from koinon.data.ingest.times import unit_of
 from koinon.data.ingest.values import as_text
-from koinon.data.languages import COMMON_LANGUAGES
+from koinon.data.languages import COMMON_LANGUAGES, canonical_language
 from koinon.data.partner import EventSource, ItemSource, PartnerConfig, Source, Sources, UserPolicy, UserSource
 from koinon.errors import ConfigError, DataError
 
@@ -112,6 +112,9 @@ def guess_partner(
         if share < 0.6:
             remarks.append(f"The texts do not tell their language clearly: `{language}` is a guess; check `language`.")
         catalogue.said["language"] = f"guessed from the texts ({share:.0%} of the samples agree)"
+    if language is None:
+        language = _declared_language(catalogue) or "en"
+        catalogue.said["language"] = "the most frequent one of its column; for items without one"
     attributes = _attributes(people, remarks) if people is not None else {}
     missing = [attribute for attribute in sensitive if attribute not in attributes]
     if missing:
@@ -124,7 +127,7 @@ def guess_partner(
         remarks.append("No attribute is declared sensitive: audits need it; name them in `users.sensitive`.")
     values: dict[str, object] = {
         "name": name or re.sub(r"[^a-z0-9]+", "-", root.resolve().name.casefold()).strip("-") or "partner",
-        "language": language or "en",
+        "language": language,
         "time_zone": time_zone,
         "text": ". ".join(f"{{{name}}}" for name in fields),
         "sources": Sources(
@@ -160,6 +163,11 @@ def guess_language(texts: Sequence[str]) -> tuple[str, float]:
     )
     language, count = votes.most_common(1)[0]
     return language, count / len(groups)
+
+
+def _declared_language(items: _Looked) -> str | None:
+    codes = items.text.select(canonical_language(pl.col(items.mapping["language"])).drop_nulls().mode()).to_series()
+    return str(codes.sort()[0]) if len(codes) else None
 
 
 def _look(root: Path, table: str, place: str, stated: Mapping[str, str]) -> _Looked:

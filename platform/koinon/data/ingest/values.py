@@ -46,8 +46,12 @@ def clean_words(column: pl.Series) -> pl.Series:
 
 
 def as_number(column: pl.Series) -> pl.Series:
-    """``float64`` of a text column, null where it is no number."""
-    return column.cast(pl.Float64, strict=False)
+    """``float64`` of a text column, null where it is no number.
+
+    A currency sign is passed over, and a comma before at most two last digits is a decimal comma.
+    """
+    plain = column.str.strip_chars("$€£¥ ").str.replace(r"^([+-]?\d+),(\d{1,2})$", "$1.$2")
+    return plain.cast(pl.Float64, strict=False)
 
 
 def as_categories(column: pl.Series, separator: str | None) -> pl.Series:
