@@ -7,7 +7,7 @@ exist only to set beside published ones and live apart, in :mod:`koinon.evaluati
 from koinon.evaluation.compare import compare
 from koinon.evaluation.metrics import METRICS, Placements, place, ranking_metrics
 from koinon.evaluation.protocol import DEFAULT_SLICES, Chance, Evaluation, evaluate, requests_of
-from koinon.evaluation.significance import Gain, Interval, bootstrap_mean, holm, paired_gain, resampled_means
+from koinon.evaluation.significance import Gain, Interval, bootstrap_mean, gain_from, holm, paired_gain, resampled_means
 from koinon.evaluation.slices import RULES, head_items
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "bootstrap_mean",
     "compare",
     "evaluate",
+    "gain_from",
     "head_items",
     "holm",
     "paired_gain",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from koinon.errors import EvaluationError
 
-__all__ = ["Gain", "Interval", "bootstrap_mean", "holm", "paired_gain", "resampled_means"]
+__all__ = ["Gain", "Interval", "bootstrap_mean", "gain_from", "holm", "paired_gain", "resampled_means"]
 
 Doubles = NDArray[np.float64]
 
@@ -80,23 +80,39 @@ def paired_gain(arm: Doubles, baseline: Doubles, *, seed: int = 0, samples: int 
         raise EvaluationError(
             "K503", f"{len(arm)} and {len(baseline)} users cannot be paired.", "Evaluate both arms on one set."
         )
-    if len(arm) == 0:
-        nothing = float("nan")
-        return Gain(nothing, nothing, nothing, nothing, nothing, nothing, nothing, 0)
     difference = arm - baseline
-    drawn = resampled_means(np.column_stack([difference, baseline]), seed, samples)
+    drawn = resampled_means(np.column_stack([difference, baseline]), seed, samples) if len(arm) else np.empty((0, 2))
+    return gain_from(difference, baseline, drawn[:, 0], drawn[:, 1], level=level)
+
+
+def gain_from(
+    difference: Doubles, baseline: Doubles, drawn_difference: Doubles, drawn_baseline: Doubles, *, level: float = 0.95
+) -> Gain:
+    """:func:`paired_gain` from a drawing at hand: per-user differences and baseline values, and their resampled means.
+
+    Both pairs come from the same users; the means ``float64[samples]`` are two columns of :func:`resampled_means`.
+    """
+    if len(difference) == 0:
+        return Gain(*([np.nan] * 7), n=0)
     ends = [(1 - level) / 2, (1 + level) / 2]
-    lo, hi = np.quantile(drawn[:, 0], ends)
+    lo, hi = np.quantile(drawn_difference, ends)
     base = float(baseline.mean())
     relative = relative_lo = relative_hi = float("nan")
     if base > 0:
         relative = float(difference.mean()) / base
-        usable = drawn[:, 1] > 0
-        relative_lo, relative_hi = np.quantile(drawn[usable, 0] / drawn[usable, 1], ends)
-    smaller = min(int((drawn[:, 0] <= 0).sum()), int((drawn[:, 0] >= 0).sum()))
-    p = 1.0 if not difference.any() else min(1.0, 2.0 * (smaller + 1) / (samples + 1))
+        usable = drawn_baseline > 0
+        relative_lo, relative_hi = np.quantile(drawn_difference[usable] / drawn_baseline[usable], ends)
+    smaller = min(int((drawn_difference <= 0).sum()), int((drawn_difference >= 0).sum()))
+    p = 1.0 if not difference.any() else min(1.0, 2.0 * (smaller + 1) / (len(drawn_difference) + 1))
     return Gain(
-        float(difference.mean()), float(lo), float(hi), relative, float(relative_lo), float(relative_hi), p, len(arm)
+        gain=float(difference.mean()),
+        lo=float(lo),
+        hi=float(hi),
+        relative=relative,
+        relative_lo=float(relative_lo),
+        relative_hi=float(relative_hi),
+        p=p,
+        n=len(difference),
     )
 
 
