@@ -191,7 +191,9 @@ class TestCaps:
 class TestRegistry:
     def test_every_set_has_what_a_user_must_know(self) -> None:
         names = [dataset.name for dataset in list_datasets()]
-        assert names == ["ml-100k", "ml-1m", "ml-1m-drama", "ml-1m-action", "book-crossing"]
+        assert names[:5] == ["ml-100k", "ml-1m", "ml-1m-drama", "ml-1m-action", "book-crossing"]
+        assert {f"book-crossing-{cut}" for cut in ("en-us", "en-intl", "de", "fr", "es", "it")} <= set(names)
+        assert {partner.dataset for partner in DEMO_PARTNERS.values()} <= set(names)
         for dataset in list_datasets():
             assert len(dataset.sha256) == 64
             assert dataset.download_size > 1_000_000

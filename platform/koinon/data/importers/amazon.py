@@ -13,13 +13,13 @@ from typing import Any
 import duckdb
 import polars as pl
 
+from koinon.data.building import item_table
 from koinon.data.importers.common import (
     Note,
     as_text,
     canonical_tables,
     damaged,
     from_milliseconds,
-    item_table,
     wrong_folder,
 )
 from koinon.data.tables import Tables

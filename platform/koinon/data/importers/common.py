@@ -12,23 +12,26 @@ from typing import Any
 
 import polars as pl
 
-from koinon.data.tables import EVENT_SCHEMA, ITEM_SCHEMA, Tables
+from koinon.data.tables import EVENT_SCHEMA, Tables
 from koinon.errors import DataError
 
 __all__ = [
+    "UNDETERMINED",
     "Note",
     "as_text",
     "canonical_tables",
     "damaged",
     "find",
     "from_milliseconds",
-    "item_table",
     "lines",
     "read_bytes",
     "read_delimited",
     "records",
     "wrong_folder",
 ]
+
+UNDETERMINED = "und"
+"""Language of texts that have none, such as names of artists (ISO 639-2's code for it)."""
 
 Note = Callable[[str], None]
 """Told in a sentence what was left out, and why."""
@@ -181,32 +184,6 @@ def as_text(title: str, creator: str | None = None, more: str | None = None) -> 
 def _pairs(*parts: str | None) -> list[tuple[str, str | None]]:
     present = [part for part in parts if part and part.strip()]
     return list(zip(present, [*present[1:], None], strict=True))
-
-
-def item_table(
-    ids: Sequence[str],
-    titles: Sequence[str],
-    texts: Sequence[str],
-    *,
-    creators: Sequence[str | None] | None = None,
-    descriptions: Sequence[str | None] | None = None,
-    languages: Sequence[str] | str = "en",
-    categories: Sequence[Sequence[str]] | None = None,
-    prices: Sequence[float | None] | None = None,
-) -> pl.DataFrame:
-    """Build a canonical item table of parallel columns; of repeated ids the first stays."""
-    count = len(ids)
-    columns: dict[str, Sequence[object]] = {
-        "item_id": ids,
-        "title": titles,
-        "creator": creators if creators is not None else [None] * count,
-        "description": descriptions if descriptions is not None else [None] * count,
-        "language": [languages] * count if isinstance(languages, str) else languages,
-        "categories": categories if categories is not None else [[]] * count,
-        "price": prices if prices is not None else [None] * count,
-        "text": texts,
-    }
-    return pl.DataFrame(columns, schema=ITEM_SCHEMA).unique("item_id", keep="first", maintain_order=True)
 
 
 def canonical_tables(

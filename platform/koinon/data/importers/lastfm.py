@@ -9,7 +9,16 @@ from pathlib import Path
 
 import polars as pl
 
-from koinon.data.importers.common import Note, as_text, canonical_tables, find, item_table, read_delimited, wrong_folder
+from koinon.data.building import item_table
+from koinon.data.importers.common import (
+    UNDETERMINED,
+    Note,
+    as_text,
+    canonical_tables,
+    find,
+    read_delimited,
+    wrong_folder,
+)
 from koinon.data.public.movielens import age_band
 from koinon.data.tables import Tables
 from koinon.errors import DataError
@@ -64,7 +73,9 @@ def _hetrec(path: Path, artists: Path, plays: Path, note: Note | None) -> Tables
     ids, titles = names["id"].to_list(), [name.strip() for name in names["name"].fill_null("").to_list()]
     categories = [tags.get(artist, []) for artist in ids]
     texts = [as_text(title, ", ".join(of)) for title, of in zip(titles, categories, strict=True)]
-    catalogue = item_table(ids, titles, texts, categories=categories, languages="und").filter(pl.col("title") != "")
+    catalogue = item_table(ids, titles, texts, categories=categories, languages=UNDETERMINED).filter(
+        pl.col("title") != ""
+    )
     events = read_delimited(plays, ["user", "artist", "count"], header=True).select(
         user_id=pl.lit("lastfm-") + pl.col("user"),
         item_id=pl.col("artist"),
@@ -124,7 +135,7 @@ def _plays(path: Path, counts: Path, note: Note | None) -> Tables:
         kind=pl.lit("listen"),
         weight=pl.col("plays").str.strip_chars().cast(pl.Float32, strict=False),
     )
-    catalogue = item_table(named["item_id"].to_list(), titles, titles, languages="und")
+    catalogue = item_table(named["item_id"].to_list(), titles, titles, languages=UNDETERMINED)
     return canonical_tables(path, catalogue, events, _profiles(path, "usersha1-profile.tsv"), note)
 
 
@@ -148,5 +159,5 @@ def _log(path: Path, log: Path, items: str, note: Note | None) -> Tables:
         kind=pl.lit("listen"),
         weight=pl.lit(1.0),
     )
-    catalogue = item_table(named["item_id"].to_list(), titles, texts, creators=creators, languages="und")
+    catalogue = item_table(named["item_id"].to_list(), titles, texts, creators=creators, languages=UNDETERMINED)
     return canonical_tables(path, catalogue, events, _profiles(path, "userid-profile.tsv"), note)

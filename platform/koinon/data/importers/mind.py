@@ -10,12 +10,12 @@ from pathlib import Path
 
 import polars as pl
 
+from koinon.data.building import item_table
 from koinon.data.importers.common import (
     Note,
     as_text,
     canonical_tables,
     damaged,
-    item_table,
     read_delimited,
     wrong_folder,
 )

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import polars as pl
 
-from koinon.data.importers.common import Note, canonical_tables, damaged, item_table, read_bytes, wrong_folder
+from koinon.data.building import item_table
+from koinon.data.importers.common import Note, canonical_tables, damaged, read_bytes, wrong_folder
 from koinon.data.public.movielens import GENDERS, age_band, film_title, read_ml_1m
 from koinon.data.tables import Tables
 

