@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from koinon.clients import door
 from koinon.clients.home import Home
 from koinon.clients.wire import read_ask
-from koinon.data import PartnerConfig
 from koinon.errors import FederationError
 
 if TYPE_CHECKING:
@@ -65,6 +64,6 @@ def _policy(phase: Phase, home: Home, said: bytes) -> door.Policy:
         round=ask.task.round if ask.task else 0,
         specs=ask.task.specs if ask.task else (),
         metrics=ask.agreement.metrics,
-        catalogue_public=PartnerConfig.load(home.folder).catalogue == "public",
+        catalogue_public=home.catalogue_public,
         keyed=ask.agreement.keyed_catalogues,
     )

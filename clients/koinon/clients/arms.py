@@ -1,8 +1,160 @@
-"""To follow below."""
+"""The arms a partner fits, and which of them it deploys.
+
+=====================  ==========================================================================
+``local``              the best tuned baseline on the partner's own events, without texts
+``local_space``        EASE with the semantic prior: own events and the frozen space
+``federated_…``        each federated learner, with the final release received
+``federated``          what the partner deploys: one of the above, chosen on its validation users
+=====================  ==========================================================================
+
+A federated arm replaces the partner's own model only where its validation users say so: its mean gain, paired user by
+user, must exceed :data:`CAUTION` standard errors of that gain. Where they do not, the partner keeps what it has, and a
+federation cannot harm it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from koinon.clients.partner_state import PartnerState
 from koinon.clients.wire import Ask
+from koinon.config import write_atomically
+from koinon.errors import RecommenderError
+from koinon.evaluation import evaluate
+from koinon.recommenders import store
+from koinon.recommenders.conventional import Popularity, SemanticEASE
+from koinon.recommenders.protocol import Recommender
+from koinon.recommenders.tuning import LOCAL, LOCAL_SPACE, Family, tune
+
+__all__ = ["CAUTION", "Choice", "choose", "fit_arms"]
+
+CAUTION = 0.5
+"""Standard errors of its paired validation gain by which a federated arm must be ahead."""
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which arm a partner deploys as ``federated``, and why.
+
+    Attributes
+    ----------
+    arm
+        The arm.
+    instead_of
+        The partner's own best arm, which it is held against.
+    gain, error
+        Mean of the best federated arm's paired gain in validation NDCG@10 and its standard error.
+    users
+        Validation users asked.
+    """
+
+    arm: str
+    instead_of: str
+    gain: float
+    error: float
+    users: int
+
+
+def choose(own: str, federated: Mapping[str, Values], own_values: Values) -> Choice:
+    """Choose between a partner's own arm and the federated ones.
+
+    Parameters
+    ----------
+    own
+        The partner's own arm.
+    federated
+        Per-user validation values ``float64[users]`` of the federated arms.
+    own_values
+        Those of its own arm, same users in the same order.
+    """
+    users = len(own_values)
+    if not federated or users < 2:
+        return Choice(own, own, 0.0, 0.0, users)
+    best = max(federated, key=lambda arm: float(federated[arm].mean()))
+    difference = federated[best] - own_values
+    gain, error = float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(users))
+    ahead = gain > 0 and gain > CAUTION * error
+    return Choice(best if ahead else own, own, gain, error, users)
 
 
 def fit_arms(state: PartnerState, ask: Ask) -> dict[str, float]:
-    return {}
+    """Fit every arm, choose on validation, keep all in the partner's folder.
+
+    ``local`` and ``local_space`` are kept from an earlier run as long as neither vault nor split nor encoder has changed.
+
+    Returns
+    -------
+    dict
+        ``ndcg@10/<arm>``: means over the partner's main validation users. The door lets those leave that the policy names.
+    """
+    arms: dict[str, Values] = {"local": _own_arm("local", LOCAL, state)}
+    if state.space is not None:
+        arms["local_space"] = _own_arm("local_space", LOCAL_SPACE, state)
+    own = "local_space" if "local_space" in arms else "local"
+    federated = {name: _federated_arm(name, state, ask) for name in ask.releases}
+    choice = choose(own, federated, arms[own])
+    write_atomically(state.home.models / "deployed.json", json.dumps(asdict(choice), indent=2) + "\n")
+    arms |= federated
+    arms["federated"] = arms[choice.arm]
+    return {f"ndcg@10/{arm}": float(values.mean()) for arm, values in arms.items() if len(values)}
+
+
+def _own_arm(arm: str, families: tuple[Family, ...], state: PartnerState) -> Values:
+    folder = state.home.models / arm
+    made_of = {
+        "vault": state.vault.fingerprint(),
+        "split": state.agreement.split_json,
+        "encoder": state.space.fingerprint if arm == "local_space" and state.space is not None else "",
+        "seed": state.agreement.seed,
+        "koinon": version("koinon"),
+    }
+    kept = _kept(folder, made_of)
+    if kept is not None:
+        return kept
+    rng = np.random.default_rng(state.agreement.seed)
+    space = state.space if arm == "local_space" else None
+    recommender: Recommender
+    try:
+        recommender = tune(families, state.split, space, rng=rng).fit(state.domain, space, rng=rng)
+    except RecommenderError as error:
+        if error.code != "K407":  # nobody to tune on: stated settings must do
+            raise
+        recommender = (SemanticEASE() if space is not None else Popularity()).fit(state.domain, space, rng=rng)
+    return _keep(folder, recommender, state, made_of)
+
+
+def _federated_arm(name: str, state: PartnerState, ask: Ask) -> Values:
+    from koinon.clients.work import final_learner
+
+    learner = final_learner(state, ask, ask.releases[name])
+    learner.fit(state.domain, state.space, rng=np.random.default_rng(state.agreement.seed))
+    return _keep(state.home.models / name, learner, state, {"run": ask.run, "release": ask.releases[name].number})
+
+
+def _keep(folder: Path, recommender: Recommender, state: PartnerState, made_of: Mapping[str, object]) -> Values:
+    """Validate, save, and note what it was made of; the note is written last, so that it vouches for the rest."""
+    began = time.monotonic()
+    found = evaluate(recommender, state.domain, state.split.validation, slices=("all",)).values()
+    (folder / "arm.json").unlink(missing_ok=True)
+    store.save(recommender, folder)
+    note = {"made_of": made_of, "validation": found.tolist(), "seconds": round(time.monotonic() - began, 3)}
+    write_atomically(folder / "arm.json", json.dumps(note))
+    return found
+
+
+def _kept(folder: Path, made_of: Mapping[str, object]) -> Values | None:
+    try:
+        note = json.loads((folder / "arm.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return np.array(note["validation"], dtype=np.float64) if note["made_of"] == made_of else None

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import tomllib
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -89,6 +90,15 @@ class Home:
     def egress_log(self) -> Path:
         """Where every crossing is logged."""
         return self.folder / "federation" / "egress.jsonl"
+
+    @property
+    def catalogue_public(self) -> bool:
+        """Whether ``partner.toml`` declares the catalogue public; anything unclear means that it is not."""
+        try:
+            declared = tomllib.loads((self.folder / "partner.toml").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return declared.get("catalogue") == "public"
 
     @property
     def models(self) -> Path:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from koinon.data import SplitConfig
 from koinon.errors import FederationError
 from koinon.protos import federation_pb2 as wire
 from koinon.recommenders.protocol import Release, Task, TensorSpec
+
+if TYPE_CHECKING:
+    from koinon.data import SplitConfig
 
 __all__ = ["Agreement", "Ask", "read_ask"]
 
@@ -35,12 +38,19 @@ class Agreement:
 
     federation: str
     encoder: str
-    split: SplitConfig
+    split_json: str
     learners: Mapping[str, Mapping[str, Value]]
     metrics: frozenset[str]
     keyed_catalogues: bool
     seed: int
     sha256: str
+
+    @property
+    def split(self) -> SplitConfig:
+        """How every member divides its events."""
+        from koinon.data import SplitConfig
+
+        return SplitConfig.from_dict(json.loads(self.split_json), source="the federation's split")
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,7 @@ def _agreement(policy: wire.Policy) -> Agreement:
     return Agreement(
         federation=policy.federation,
         encoder=policy.encoder,
-        split=SplitConfig.model_validate_json(policy.split_json),
+        split_json=policy.split_json,
         learners={entry.name: {k: _value(v) for k, v in entry.settings.items()} for entry in policy.learners},
         metrics=frozenset(policy.metrics),
         keyed_catalogues=policy.keyed_catalogues,

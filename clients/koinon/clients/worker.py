@@ -91,7 +91,7 @@ def _connected(home: Home) -> socket.socket:
 
 def _start(home: Home) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "koinon.clients.worker", str(home.folder), str(os.getppid())]
-    log = home.folder / "federation" / "worker.log"
+    log = home.folder / "federation" / "errors.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)

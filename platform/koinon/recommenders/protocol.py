@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from koinon.data import Domain
-from koinon.space import Space
+if TYPE_CHECKING:  # Flower starts a process for every message: what a partner sends must be said without loading tables
+    from koinon.data import Domain
+    from koinon.space import Space
 
 __all__ = [
     "Catalogue",

@@ -16,27 +16,27 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run the federation that ``context.run_config`` names (``federation``: a resolved JSON file; ``out``)."""
+    """Run the federation that ``context.run_config`` names.
+
+    ``federation``: a resolved JSON file; ``out``: the output folder; ``events``: where to tell what happens.
+    """
     from koinon.errors import KoinonError
     from koinon.server.coordinator import Coordinator
     from koinon.server.federation import FederationConfig
     from koinon.server.progress import ProgressLog
 
-    out = Path(str(context.run_config["out"]))
+    say = ProgressLog(Path(str(context.run_config["events"])))
     try:
         described = Path(str(context.run_config["federation"])).read_text(encoding="utf-8")
         config = FederationConfig.model_validate_json(described)
-        Coordinator(grid, config, out, _space(config.encoder)).run()
+        out = Path(str(context.run_config["out"]))
+        Coordinator(grid, config, out, _space(config.encoder), say).run()
     except KoinonError as error:
-        ProgressLog(out / "progress.jsonl")("failed", code=error.code, message=error.message, remedy=error.remedy)
+        say("failed", code=error.code, message=error.message, remedy=error.remedy)
         raise
     except Exception as error:
-        ProgressLog(out / "progress.jsonl")(
-            "failed",
-            code="K099",
-            message=f"Unexpected {type(error).__name__}: {error}",
-            remedy="See logs/superlink.log.",
-        )
+        said = f"Unexpected {type(error).__name__}: {error}"
+        say("failed", code="K099", message=said, remedy="See logs/superlink.log.")
         raise
 
 

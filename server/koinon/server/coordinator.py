@@ -77,15 +77,17 @@ class Coordinator:
         Output folder; if it holds an unfinished run of the same policy, that run goes on.
     space
         The pinned encoder, for plans that read public texts; ``None`` where no plan does.
+    say
+        Told what happens.
     """
 
-    def __init__(self, grid: Grid, config: FederationConfig, out: Path, space: Space | None) -> None:
+    def __init__(self, grid: Grid, config: FederationConfig, out: Path, space: Space | None, say: ProgressLog) -> None:
         self.exchange = Exchange(grid)
         self.config = config
         self.out = out
         self.space = space
         self.checkpoints = Checkpoints(out)
-        self.say = ProgressLog(out / "progress.jsonl")
+        self.say = say
         self.policy = config.policy()
         self.policy_sha256 = config.policy_sha256()
         self.members: dict[str, int] = {}

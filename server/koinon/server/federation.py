@@ -12,6 +12,8 @@ from koinon.config import Config
 from koinon.data import SplitConfig
 from koinon.errors import ConfigError
 from koinon.protos import federation_pb2 as wire
+from koinon.recommenders.federated.registry import LEARNERS
+from koinon.space import DEFAULT_ENCODER
 
 __all__ = ["Deadlines", "FederationConfig", "LearnerConfig", "Mode"]
 
@@ -48,12 +50,19 @@ class FederationConfig(Config):
     """Name to folder (with ``partner.toml``); a relative folder is taken from the file's."""
     learners: tuple[LearnerConfig, ...] = Field(min_length=1)
     """Trained one after the other."""
-    encoder: str = "packaged:multilingual"
-    """URI of the encoder that all members pin."""
+    encoder: str = DEFAULT_ENCODER
+    """URI of the encoder that all members pin; ``none`` where no learner reads texts."""
     split: SplitConfig = SplitConfig()
     """How every member divides its events."""
-    metrics: tuple[str, ...] = ("ndcg@10", "work_seconds")
-    """The only figures that may leave a partner. A trailing ``*`` is not understood: every name is written out."""
+    metrics: tuple[str, ...] = (
+        "work_seconds",
+        "ndcg@10",
+        "ndcg@10/local",
+        "ndcg@10/local_space",
+        "ndcg@10/federated",
+        *(f"ndcg@10/{name}" for name in LEARNERS),
+    )
+    """The only figures that may leave a partner: how long it worked, and validation means of whole arms."""
     minimum_participants: int = Field(default=2, ge=1)
     """A round with fewer answers fails."""
     keyed_catalogues: bool = False

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from koinon.config import write_atomically
-from koinon.errors import FederationError, ResourceError
+from koinon.errors import FederationError, KoinonError, ResourceError
 from koinon.server.federation import FederationConfig, Mode
 from koinon.server.processes import Processes, end_marked, free_port
-from koinon.server.progress import Event, Progress, ProgressReader
+from koinon.server.progress import Event, Progress, ProgressLog, ProgressReader
 
 __all__ = ["FederationResult", "run_federation"]
 
@@ -49,6 +49,7 @@ clientapp = "koinon.clients.app:app"
 [tool.flwr.app.config]
 federation = ""
 out = ""
+events = ""
 simulated = ""
 """
 
@@ -121,7 +122,12 @@ class _Seen:
 
 
 def run_federation(
-    config: FederationConfig, out: Path, mode: Mode = "simulation", progress: Progress | None = None
+    config: FederationConfig,
+    out: Path,
+    mode: Mode = "simulation",
+    progress: Progress | None = None,
+    *,
+    record: Path | None = None,
 ) -> FederationResult:
     """Run a federation to its end.
 
@@ -136,6 +142,8 @@ def run_federation(
         ``simulation`` or ``processes``.
     progress
         Called with every event as it happens.
+    record
+        A file for Flower's own database (runs, logs, messages under way); ``None``: it stays in memory.
 
     Raises
     ------
@@ -150,7 +158,7 @@ def run_federation(
     config.check_folders()
     started = time.monotonic()
     out = out.resolve()
-    with _alone(out), _Session(config, out, mode) as session:
+    with _alone(out), _Session(config, out, mode, record) as session:
         seen = session.watch(progress or (lambda _: None))
     return FederationResult(
         out=out,
@@ -185,17 +193,19 @@ def _alone(out: Path) -> Iterator[None]:
 class _Session:
     """One start of a federation's processes."""
 
-    def __init__(self, config: FederationConfig, out: Path, mode: Mode) -> None:
+    def __init__(self, config: FederationConfig, out: Path, mode: Mode, record: Path | None) -> None:
         self.config = config
         self.out = out
         self.mode = mode
+        self.record = record
         self.mark = secrets.token_hex(16)
         self.scratch = Path(tempfile.mkdtemp(prefix="koinon-"))
         (out / ".lock").write_text(f"{self.mark}\n{self.scratch}\n", encoding="utf-8")
         environment = {**_QUIET, "FLWR_HOME": str(self.scratch / "flwr"), "RAY_TMPDIR": str(self.scratch)}
         environment.setdefault("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
         self.processes = Processes(self.mark, out / "logs", environment)
-        self.events = ProgressReader(out / "progress.jsonl")
+        self.events = ProgressReader(self.scratch / "events.jsonl")
+        self.kept = ProgressLog(out / "progress.jsonl")
         self.run_id = ""
 
     def __enter__(self) -> _Session:
@@ -219,6 +229,7 @@ class _Session:
             "superlink",
             ["flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(port)]
             + ["--disable-runtime-dependency-installation"]
+            + (["--database", str(self.record)] if self.record else [])
             + (["--simulation"] if simulation else []),
         )
         self._wait_for(port)
@@ -247,7 +258,7 @@ class _Session:
         # the server learns the partners' names; their folders are for their own nodes alone
         known = self.config.model_copy(update={"partners": {name: Path(name) for name in self.config.partners}})
         write_atomically(described, known.model_dump_json())
-        told = {"federation": str(described), "out": str(self.out), "simulated": ""}
+        told = {"federation": str(described), "out": str(self.out), "events": str(self.events.path), "simulated": ""}
         nodes = [self._node(name) for name in self.config.partners]
         if self.mode == "simulation":
             told["simulated"] = str(self.scratch / "simulated.json")
@@ -294,10 +305,8 @@ class _Session:
         seen = _Seen()
         heard = time.monotonic()
         while not seen.finished:
-            for event in self.events.new():
+            if self._hear(progress, seen):
                 heard = time.monotonic()
-                progress(event)
-                seen.take(event, self.out)
             if seen.finished:
                 break
             if "superlink" in self.processes.ended():
@@ -314,19 +323,26 @@ class _Session:
         status = str(listed["runs"][0]["status"])
         if not status.startswith("finished"):
             return
-        for event in self.events.new():
-            progress(event)
-            seen.take(event, self.out)
+        self._hear(progress, seen)
         if not seen.finished:
             raise _ended(self.out)
 
+    def _hear(self, progress: Progress, seen: _Seen) -> bool:
+        """Take what the coordinator has said since; whether it was anything."""
+        heard = False
+        for event in self.events.new():
+            heard = True
+            self.kept(**event)
+            progress(event)
+            seen.take(event, self.out)
+        return heard
 
-def _failure(event: Event) -> Exception:
-    if str(event["code"]).startswith("K8"):
-        return ResourceError(event["code"], event["message"], event["remedy"])
-    if str(event["code"]).startswith("K7"):
-        return FederationError(event["code"], event["message"], event["remedy"])
-    return FederationError("K707", f"The server ended with [{event['code']}] {event['message']}", event["remedy"])
+
+def _failure(event: Event) -> KoinonError:
+    for kind in KoinonError.__subclasses__():
+        if str(event["code"]).startswith(kind.family):
+            return kind(event["code"], event["message"], event["remedy"])
+    return FederationError("K707", f"The server ended: [{event['code']}] {event['message']}", event["remedy"])
 
 
 def _ended(out: Path) -> FederationError:

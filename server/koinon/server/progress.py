@@ -1,4 +1,8 @@
-"""What happens in a federation, one JSON line an event: the coordinator writes, whoever launched it reads."""
+"""What happens in a federation, one JSON line an event.
+
+The coordinator writes them to a file of the run, the launcher reads them there, keeps them in the output folder and
+shows them. A full output disk therefore still gets its error told.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +29,8 @@ class ProgressLog:
         self.path = path
 
     def __call__(self, event: str, **fields: object) -> None:
-        """Append one event."""
-        line = json.dumps({"event": event, "time": round(time.time(), 3), **fields}) + "\n"
+        """Append one event; its time is now unless it brings one."""
+        line = json.dumps({"event": event, "time": round(time.time(), 3), **fields}, ensure_ascii=False) + "\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
@@ -36,11 +40,11 @@ class ProgressLog:
 
 
 class ProgressReader:
-    """Reads a progress file as it grows, from where it ended when the reader was made."""
+    """Reads a progress file as it grows."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._at = path.stat().st_size if path.is_file() else 0
+        self._at = 0
 
     def new(self) -> Iterator[Event]:
         """Events whose lines have been finished since the last call."""

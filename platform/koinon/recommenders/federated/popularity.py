@@ -30,7 +30,9 @@ class PopularityFederationConfig(Config):
     """Settings of federated popularity, the same at the server and at every partner."""
 
     rounds: int = Field(default=1, ge=1)
-    """Further rounds replace the sum; more than one serves to try a federation out."""
+    """Sums gathered; with ``memory`` later ones weigh more."""
+    memory: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the earlier rounds' counts that a round keeps: shops whose readers change forget slowly."""
     clip: float = Field(default=3.0, gt=0)
     """Bound on the L2 norm of what one person adds to the counts."""
     weight: float = Field(default=0.5, ge=0, le=1)
@@ -62,10 +64,10 @@ class PopularityPlan:
         return Task(round_, (TensorSpec("counts", works, "float32", "sum", self.config.clip),))
 
     def aggregate(self, release: Release, contributions: Mapping[str, Contribution]) -> Release:
-        """Add the counts, one partner at a time, in the order of the partners' names."""
-        total = np.zeros(release.arrays["counts"].shape, dtype=np.float64)
+        """Add the counts, one partner at a time, in the order of the partners' names, to what is remembered."""
+        total = release.arrays["counts"] * np.float64(self.config.memory)
         for partner in sorted(contributions):
-            total += contributions[partner].arrays["counts"].astype(np.float64)
+            total += (1 - self.config.memory) * contributions[partner].arrays["counts"].astype(np.float64)
         return Release(
             release.number + 1, self.name, {**release.arrays, "counts": total.astype(np.float32)}, release.info
         )
