@@ -4,12 +4,22 @@ Every set has a checksum, a licence and a citation; it is downloaded once, conve
 """
 
 from koinon.data.public.carrier import Progress
-from koinon.data.public.demo import DEMO_PARTNERS, DemoPartner, cap_tables, demo_split_config, demo_tables
+from koinon.data.public.demo import (
+    DEMO_ITEMS,
+    DEMO_PARTNERS,
+    DEMO_USERS,
+    DemoPartner,
+    cap_tables,
+    demo_split_config,
+    demo_tables,
+)
 from koinon.data.public.registry import Dataset, find_dataset, list_datasets
 from koinon.data.public.store import cache_folder, get
 
 __all__ = [
+    "DEMO_ITEMS",
     "DEMO_PARTNERS",
+    "DEMO_USERS",
     "Dataset",
     "DemoPartner",
     "Progress",
