@@ -86,7 +86,8 @@ class Words:
         """
         scores = np.zeros(self.domain.n_items, dtype=np.float32) if evidence is None else scaled(evidence)
         if liked:
-            said = self.likeness(liked) + np.float32(self.weights.creator) * np.log1p(self.named_creators(liked))
+            named = np.log1p(self.named_creators(liked)).astype(np.float32)
+            said = self.likeness(liked) + np.float32(self.weights.creator) * named
             scores = (
                 said + self.weights.popularity * self.popularity
                 if evidence is None

@@ -93,9 +93,13 @@ def run(arguments: Sequence[str]) -> int:
     if traceback:
         arguments.remove("--traceback")
     try:
-        result = root.main(args=arguments, prog_name="koinon", standalone_mode=False)
+        # not root.main(): Click and Typer would answer Ctrl-C and closed pipes in their own ways
+        with root.make_context("koinon", arguments) as context:
+            root.invoke(context)
         sys.stdout.flush()
-        return result if isinstance(result, int) and not isinstance(result, bool) else 0
+        return 0
+    except click.exceptions.Exit as wanted:
+        return wanted.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return 2
@@ -116,7 +120,11 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def main() -> None:
-    """Entry point of ``koinon``."""
+    """Entry point of ``koinon``; with ``_KOINON_COMPLETE`` set, what a shell asks for to complete a line."""
+    if instruction := os.environ.get("_KOINON_COMPLETE"):
+        from click.shell_completion import shell_complete
+
+        sys.exit(shell_complete(root, {}, "koinon", "_KOINON_COMPLETE", instruction))
     sys.exit(run(sys.argv[1:]))
 
 
@@ -151,12 +159,12 @@ def _as_koinon_error(error: Exception) -> KoinonError:
     if isinstance(error, KoinonError):
         return error
     if isinstance(error, MemoryError):
-        return ResourceError("K802", "This machine has not enough memory for that.", "Use smaller caps or more memory.")
+        return ResourceError("K805", "This machine has not enough memory for that.", "Use smaller caps or more memory.")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ResourceError("K801", f"The disk is full: {error}.", "Free disk space or choose another folder.")
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("koinon"):
         return ResourceError(
-            "K803",
+            "K806",
             f"The Python package `{error.name}` is not installed.",
             "Install Koinon with the extra that brings it, e.g. `pip install 'koinon[demo]'`.",
         )

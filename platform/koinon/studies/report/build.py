@@ -14,9 +14,11 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from koinon.evaluation import Evaluation, holm, paired_gain, resampled_means
+from koinon import evaluation
+from koinon.evaluation import Evaluation, gain_from, holm, resampled_means
 from koinon.studies.report.results import (
     Counts,
     Curve,
@@ -43,6 +45,9 @@ COMPARISONS: dict[str, tuple[str, str]] = {
 SMALLEST_GROUP = 20
 """A group with fewer users is not shown."""
 
+Doubles = NDArray[np.float64]
+_Estimates = dict[str, dict[str, dict[str, Estimate]]]
+_RawGains = dict[str, dict[str, evaluation.Gain]]
 _LIBRARIES = ("numpy", "scipy", "polars", "torch", "flwr", "ray")
 
 
@@ -93,7 +98,8 @@ class DemoResults:
 
 def build_results(found: DemoResults) -> Results:
     """Sum up a study. Deterministic in ``found`` but for the time stamp and the machine."""
-    gains = _gains(found.partners, found.seed)
+    measured = {name: _measure(result.arms, found.seed) for name, result in found.partners.items()}
+    gains = _adjusted({name: raw for name, (_, raw) in measured.items()})
     partners = {
         name: Partner(
             domain=result.domain,
@@ -101,9 +107,9 @@ def build_results(found: DemoResults) -> Results:
             region=result.region,
             protocol=result.protocol,
             counts=result.counts,
-            arms=_estimates(result.arms, found.seed),
+            arms=measured[name][0],
             gains=gains[name],
-            beyond_accuracy={arm: _beyond(evaluation) for arm, evaluation in result.arms.items()},
+            beyond_accuracy={arm: _beyond(lists) for arm, lists in result.arms.items()},
             chosen=result.chosen,
             harmed=_clearly(gains[name].get("federated_vs_local_space", {}).get("all"), above=False),
             random_among_cold=_number(None if result.chance is None else result.chance.mean(slice_="cold_among_cold")),
@@ -152,7 +158,7 @@ def group_rows(name: str, result: PartnerResult, seed: int = 0, smallest: int = 
     known = people.join(
         result.attributes.with_columns(pl.col("user").cast(people["user"].dtype)), on="user", how="left"
     )
-    values = np.column_stack([evaluation.values() for evaluation in result.arms.values()])
+    values = np.column_stack([arm.values() for arm in result.arms.values()])
     numbers = people["row"].to_numpy()
     rows = []
     for attribute in (column for column in result.attributes.columns if column != "user"):
@@ -163,7 +169,8 @@ def group_rows(name: str, result: PartnerResult, seed: int = 0, smallest: int = 
             if group in hidden:
                 rows.append(GroupRow(partner=name, attribute=attribute, group=group, n=None, arms={}, suppressed=True))
                 continue
-            estimates = _interval(values[np.isin(numbers, members)], seed)
+            mine = values[np.isin(numbers, members)]
+            estimates = _interval(mine, resampled_means(mine, seed))
             arms = dict(zip(result.arms, estimates, strict=True))
             rows.append(GroupRow(partner=name, attribute=attribute, group=group, n=len(members), arms=arms))
     return rows
@@ -190,56 +197,63 @@ def _suppressed(sizes: Mapping[str, int], undeclared: int, smallest: int) -> set
     return set(hidden)
 
 
-def _estimates(arms: Mapping[str, Evaluation], seed: int) -> dict[str, dict[str, dict[str, Estimate]]]:
-    """Arm, slice, metric to estimate; one bootstrap drawing serves all arms and metrics of a slice."""
+def _measure(arms: Mapping[str, Evaluation], seed: int) -> tuple[_Estimates, _RawGains]:
+    """Estimates and unadjusted gains of one partner; one bootstrap drawing serves everything in a slice."""
     first = next(iter(arms.values()))
-    found: dict[str, dict[str, dict[str, Estimate]]] = {arm: {} for arm in arms}
     metrics = [f"{metric}@{first.k}" for metric in ("ndcg", "recall", "hr", "mrr")]
+    compared = {key: pair for key, pair in COMPARISONS.items() if set(pair) <= set(arms)}
+    estimates: _Estimates = {arm: {} for arm in arms}
+    gains: _RawGains = {key: {} for key in compared}
     for slice_ in first.per_user["slice"].unique(maintain_order=True):
-        columns = np.column_stack([arm.values(metric, slice_) for arm in arms.values() for metric in metrics])
-        estimates = iter(_interval(columns, seed))
+        figures = {(arm, metric): arms[arm].values(metric, slice_) for arm in arms for metric in metrics}
+        differences = {
+            key: figures[arm, metrics[0]] - figures[base, metrics[0]] for key, (arm, base) in compared.items()
+        }
+        values = np.column_stack([*figures.values(), *differences.values()])
+        drawn = resampled_means(values, seed) if len(values) else np.empty((0, values.shape[1]))
+        summed = iter(_interval(values[:, : len(figures)], drawn[:, : len(figures)]))
         for arm in arms:
-            found[arm][slice_] = {metric: next(estimates) for metric in metrics}
-    return found
+            estimates[arm][slice_] = {metric: next(summed) for metric in metrics}
+        places = {key: place for place, key in enumerate(figures)}
+        for place, (key, (_, base)) in enumerate(compared.items(), start=len(figures)):
+            at = places[base, metrics[0]]
+            gains[key][slice_] = gain_from(values[:, place], values[:, at], drawn[:, place], drawn[:, at])
+    return estimates, gains
 
 
-def _interval(columns: np.ndarray[tuple[int, ...], np.dtype[np.float64]], seed: int) -> list[Estimate]:
-    """Mean and 95 % interval of every column of ``float64[users, c]``."""
-    if len(columns) == 0:
-        return [Estimate(mean=None, lo=None, hi=None, n=0)] * columns.shape[1]
-    low, high = np.quantile(resampled_means(columns, seed), [0.025, 0.975], axis=0)
+def _interval(values: Doubles, drawn: Doubles) -> list[Estimate]:
+    """Mean and 95 % interval of every column of ``float64[users, c]``, from its resampled means."""
+    if len(values) == 0:
+        return [Estimate(mean=None, lo=None, hi=None, n=0)] * values.shape[1]
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
     return [
-        Estimate(mean=float(mean), lo=float(lo), hi=float(hi), n=len(columns))
-        for mean, lo, hi in zip(columns.mean(axis=0), low, high, strict=True)
+        Estimate(mean=float(mean), lo=float(lo), hi=float(hi), n=len(values))
+        for mean, lo, hi in zip(values.mean(axis=0), low, high, strict=True)
     ]
 
 
-def _gains(partners: Mapping[str, PartnerResult], seed: int) -> dict[str, dict[str, dict[str, Gain]]]:
-    """Partner, comparison, slice to gain; Holm over partners within a comparison and slice."""
-    found: dict[str, dict[str, dict[str, Gain]]] = {name: {} for name in partners}
-    for key, (arm, baseline) in COMPARISONS.items():
-        able = {name: r for name, r in partners.items() if arm in r.arms and baseline in r.arms}
-        slices = dict.fromkeys(
-            s for r in able.values() for s in r.arms[arm].per_user["slice"].unique(maintain_order=True)
-        )
-        for slice_ in slices:
-            raw = {
-                name: paired_gain(r.arms[arm].values(None, slice_), r.arms[baseline].values(None, slice_), seed=seed)
-                for name, r in able.items()
-            }
-            adjusted = holm([gain.p for gain in raw.values()])
-            for (name, gain), p_holm in zip(raw.items(), adjusted, strict=True):
-                found[name].setdefault(key, {})[slice_] = Gain(
-                    relative=_number(gain.relative),
-                    relative_lo=_number(gain.relative_lo),
-                    relative_hi=_number(gain.relative_hi),
-                    mean=_number(gain.gain),
-                    lo=_number(gain.lo),
-                    hi=_number(gain.hi),
-                    p=_number(gain.p),
-                    p_holm=_number(float(p_holm)),
-                    n=gain.n,
-                )
+def _adjusted(raw: Mapping[str, _RawGains]) -> dict[str, dict[str, dict[str, Gain]]]:
+    """Partner, comparison, slice to gain, with Holm's correction over partners within a comparison and slice."""
+    found: dict[str, dict[str, dict[str, Gain]]] = {name: {} for name in raw}
+    tests: dict[tuple[str, str], dict[str, evaluation.Gain]] = {}
+    for name, comparisons in raw.items():
+        for key, slices in comparisons.items():
+            for slice_, gain in slices.items():
+                tests.setdefault((key, slice_), {})[name] = gain
+    for (key, slice_), by_partner in tests.items():
+        corrected = holm([gain.p for gain in by_partner.values()])
+        for (name, gain), p_holm in zip(by_partner.items(), corrected, strict=True):
+            found[name].setdefault(key, {})[slice_] = Gain(
+                relative=_number(gain.relative),
+                relative_lo=_number(gain.relative_lo),
+                relative_hi=_number(gain.relative_hi),
+                mean=_number(gain.gain),
+                lo=_number(gain.lo),
+                hi=_number(gain.hi),
+                p=_number(gain.p),
+                p_holm=_number(float(p_holm)),
+                n=gain.n,
+            )
     return found
 
 
@@ -249,10 +263,10 @@ def _clearly(gain: Gain | None, *, above: bool) -> bool:
     return gain.mean > 0 if above else gain.mean < 0
 
 
-def _beyond(evaluation: Evaluation) -> dict[str, float | None]:
-    figures = {name: _number(float(value)) for name, value in evaluation.catalogue.items()}
-    everybody = evaluation.per_user.filter(pl.col("slice") == "all")
-    for name in (f"novelty@{evaluation.k}", f"diversity@{evaluation.k}"):
+def _beyond(arm: Evaluation) -> dict[str, float | None]:
+    figures = {name: _number(float(value)) for name, value in arm.catalogue.items()}
+    everybody = arm.per_user.filter(pl.col("slice") == "all")
+    for name in (f"novelty@{arm.k}", f"diversity@{arm.k}"):
         if name in everybody.columns:
             values = everybody[name].fill_nan(None).drop_nulls().to_numpy()
             figures[name] = _number(float(values.mean())) if len(values) else None

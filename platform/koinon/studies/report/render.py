@@ -38,8 +38,8 @@ def render(results: Results, *, space_map: SpaceMap | None = None, samples: Sequ
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     view = build_view(results, space_map, samples)
-    # "</" would end the script element; JSON may write it as "<\/"
-    data = json.dumps(view.pop("data"), ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
+    # "<" could end the script element or open a comment in it; JSON may write it as an escape
+    data = json.dumps(view.pop("data"), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     return environment.from_string(text("report.html.j2")).render(
         **view, css=Markup(text("report.css")), js=Markup(text("report.js")), data=Markup(data)
     )
