@@ -103,7 +103,13 @@ def fit_arms(state: PartnerState, ask: Ask) -> dict[str, float]:
     own = "local_space" if "local_space" in arms else "local"
     federated = {name: _federated_arm(name, state, ask) for name in ask.releases}
     choice = choose(own, federated, arms[own])
-    write_atomically(state.home.models / "deployed.json", json.dumps(asdict(choice), indent=2) + "\n")
+    # what serving needs to put the model on its feet again, beside the choice
+    made_of = {
+        "encoder": state.agreement.encoder,
+        "split": json.loads(state.agreement.split_json),
+        "vault": state.vault.fingerprint(),
+    }
+    write_atomically(state.home.models / "deployed.json", json.dumps(asdict(choice) | made_of, indent=2) + "\n")
     arms |= federated
     arms["federated"] = arms[choice.arm]
     return {f"ndcg@10/{arm}": float(values.mean()) for arm, values in arms.items() if len(values)}
