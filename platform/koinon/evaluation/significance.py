@@ -93,7 +93,8 @@ def gain_from(
     Both pairs come from the same users; the means ``float64[samples]`` are two columns of :func:`resampled_means`.
     """
     if len(difference) == 0:
-        return Gain(*([np.nan] * 7), n=0)
+        nothing = float("nan")
+        return Gain(nothing, nothing, nothing, nothing, nothing, nothing, nothing, 0)
     ends = [(1 - level) / 2, (1 + level) / 2]
     lo, hi = np.quantile(drawn_difference, ends)
     base = float(baseline.mean())

@@ -8,8 +8,9 @@ scores, so that forty trials cost about ten matrix inversions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import polars as pl
@@ -18,6 +19,7 @@ from koinon.config import Config
 from koinon.data import Domain, Split
 from koinon.errors import RecommenderError
 from koinon.recommenders._search import Axis, Trial, Validator, descend
+from koinon.recommenders.conventional import EaseConfig
 from koinon.recommenders.conventional._families import (
     EaseFamily,
     Family,
@@ -42,6 +44,7 @@ __all__ = [
     "Validator",
     "descend",
     "tune",
+    "tune_local",
 ]
 
 LOCAL: tuple[Family, ...] = (PopularityFamily(), ItemKNNFamily(), EaseFamily())
@@ -68,6 +71,8 @@ class TuningResult:
     config: Config
     value: float
     trials: pl.DataFrame
+    best_of: Mapping[str, Config]
+    """The best settings of every family, by its name."""
 
     def build(self) -> Recommender:
         """Return an unfitted recommender with the chosen settings."""
@@ -123,12 +128,14 @@ def tune(
     validator = Validator(split.train, split.validation, metric, rng, rows)
     chosen: tuple[Family, Config, float] | None = None
     trials: list[Trial] = []
+    best_of: dict[str, Config] = {}
     for family in candidates:
         config, tried = family.search(validator, space, budget=budget, caution=caution, on_trial=on_trial)
         value = next(trial.value for trial in tried if trial.config == config)
         if chosen is None or value > chosen[2]:
             chosen = (family, config, value)
         trials.extend(tried)
+        best_of[family.name] = config
     assert chosen is not None
     columns = {
         "family": [trial.family for trial in trials],
@@ -136,4 +143,24 @@ def tune(
         "seconds": [trial.seconds for trial in trials],
         "config": [trial.config.model_dump_json() for trial in trials],
     }
-    return TuningResult(*chosen, pl.DataFrame(columns))
+    return TuningResult(*chosen, pl.DataFrame(columns), best_of)
+
+
+def tune_local(
+    split: Split,
+    space: Space,
+    *,
+    rng: np.random.Generator,
+    budget: int = 40,
+    on_trial: Callable[[Trial], None] | None = None,
+) -> dict[str, TuningResult]:
+    """Tune arms ``local`` and ``local_space``; the second starts from the first's EASE settings, which saves time.
+
+    Arguments and errors as :func:`tune`.
+    """
+    drawn = int(rng.integers(2**63))
+    local = tune(LOCAL, split, space, rng=np.random.default_rng(drawn), budget=budget, on_trial=on_trial)
+    start = cast(EaseConfig, local.best_of[EaseFamily.name])
+    families = (SemanticEaseFamily(start),)
+    semantic = tune(families, split, space, rng=np.random.default_rng(drawn), budget=budget, on_trial=on_trial)
+    return {"local": local, "local_space": semantic}

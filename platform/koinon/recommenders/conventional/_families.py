@@ -114,13 +114,12 @@ class EaseFamily:
     def search(
         self, validator: Validator, space: Space | None, *, budget: int, caution: float, on_trial: OnTrial = None
     ) -> tuple[Config, list[Trial]]:
-        """Vary the ridge, the weighting of users, the popularity prior and the weight of what is recent."""
-        axes = [*RIDGE_AXES, *_linear_axes(validator.domain), OUTPUT, *RIDGE_FINE]
+        """Vary the ridge, the weighting of users and items, the popularity prior and the weight of what is recent."""
         trial = _EaseTrial(validator, None)
         return descend(
             self.name,
             EaseConfig(item_power=0.25),
-            axes,
+            [*RIDGE_AXES, *_linear_axes(validator.domain), OUTPUT, RIDGE_FINE],
             trial.measure,
             budget=budget,
             caution=caution,
@@ -133,29 +132,41 @@ class EaseFamily:
 
 
 class SemanticEaseFamily:
-    """EASE with the semantic prior, no federation."""
+    """EASE with the semantic prior, no federation.
+
+    Parameters
+    ----------
+    start
+        Settings of plain EASE to start from, e.g. those :class:`EaseFamily` found; ``None``: look for them first, in
+        the same way and out of the same budget.
+    """
 
     name: ClassVar[str] = SemanticEASE.name
+
+    def __init__(self, start: EaseConfig | None = None) -> None:
+        self.start = start
 
     def search(
         self, validator: Validator, space: Space | None, *, budget: int, caution: float, on_trial: OnTrial = None
     ) -> tuple[Config, list[Trial]]:
-        """As :class:`EaseFamily`, and the weight of the prior, overall and on items with few events."""
+        """From the best plain EASE, vary the weight of the prior, overall and on items with few events."""
         if space is None:
             raise RecommenderError("K404", f"{self.name} needs a semantic space.", "Open one with koinon.space.")
-        vectors = np.asarray(space.encode(validator.domain.texts), dtype=np.float32)
+        trial = _EaseTrial(validator, np.asarray(space.encode(validator.domain.texts), dtype=np.float32))
+        first = [] if self.start else [*RIDGE_AXES, *_linear_axes(validator.domain), OUTPUT]
         axes = [
-            *RIDGE_AXES,
-            Axis("beta", (0.03, 0.1, 1.0)),
+            *first,
+            Axis("beta", (0.03, 0.1, 0.3, 1.0)),
+            Axis("lambda_", (0.1, 0.3, 0.55, 1.8), relative=True),
             Axis("cold_weight", (0.1, 0.3, 1.0)),
             Axis("cold_blend", (1.0, 3.0, 10.0)),
-            *_linear_axes(validator.domain),
-            OUTPUT,
-            *RIDGE_FINE,
+            Axis("item_power", (0.0, 0.25, 0.5)),
+            Axis("popularity_weight", (0.0,)),
+            Axis("popularity_weight", (0.3, 3.0), relative=True),
             Axis("beta", (0.55, 1.8), relative=True),
         ]
-        trial = _EaseTrial(validator, vectors)
-        start = SemanticEaseConfig(item_power=0.25)
+        plain = self.start or EaseConfig(item_power=0.25)
+        start = SemanticEaseConfig(beta=0.0, **plain.model_dump())
         return descend(self.name, start, axes, trial.measure, budget=budget, caution=caution, on_trial=on_trial)
 
     def build(self, config: Config) -> Recommender:
@@ -169,7 +180,7 @@ RIDGE_AXES = (
     Axis("user_power", (0.5, 1.0)),
 )
 OUTPUT = Axis("output_power", (0.25, 0.5))
-RIDGE_FINE = (Axis("lambda_", (0.55, 1.8), relative=True),)
+RIDGE_FINE = Axis("lambda_", (0.55, 1.8), relative=True)
 
 
 def _linear_axes(domain: Domain) -> list[Axis]:
@@ -200,10 +211,10 @@ class _EaseTrial:
         history = self.validator.history(config.recency)
         scaled = csr_matrix(history @ diags_array(scale**-config.item_power).astype(np.float32))
         plain, prior = self._product(config, scaled)
-        if isinstance(config, SemanticEaseConfig) and prior is not None:
-            scores = self._cold(plain + np.float32(config.beta) * prior, config, scaled)
-        else:
-            scores = plain.copy()
+        scores = plain.copy()
+        if isinstance(config, SemanticEaseConfig):
+            scores += 0.0 if prior is None else np.float32(config.beta) * prior
+            scores = self._cold(scores, config, scaled)
         scores *= (scale**config.output_power).astype(np.float32)
         return self.validator.values(_finish(scores, history, config, self.validator))
 
@@ -223,24 +234,25 @@ class _EaseTrial:
 
     def _product(self, config: EaseConfig, scaled: csr_matrix) -> tuple[Scores, Scores | None]:
         """``history @ A`` and ``history @ C`` of the closed form."""
+        semantic = isinstance(config, SemanticEaseConfig) and config.beta > 0
         solution = (config.lambda_, config.user_power, config.item_power)
-        key = (*solution, config.recency)
+        key = (*solution, semantic, config.recency)
         if key not in self._products:
-            parts = self._solve(*solution)
+            parts = self._solve(*solution, semantic)
             prior = None if parts.prior is None else np.asarray(scaled @ parts.prior)
             while len(self._products) >= KEPT:
                 self._products.pop(next(iter(self._products)))
             self._products[key] = (np.asarray(scaled @ parts.plain), prior)
         return self._products[key]
 
-    def _solve(self, lambda_: float, user_power: float, item_power: float) -> EaseParts:
-        key = (lambda_, user_power, item_power)
+    def _solve(self, lambda_: float, user_power: float, item_power: float, semantic: bool) -> EaseParts:
+        key = (lambda_, user_power, item_power, semantic)
         if key not in self._parts:
             self._parts.clear()
             gram = self._gram(user_power)
             divisor = item_scale(gram) ** -item_power
             divided = rescale(gram.copy(), divisor, divisor)
-            self._parts[key] = ease_parts(divided, lambda_, self.prior, dtype=np.float32)
+            self._parts[key] = ease_parts(divided, lambda_, self.prior if semantic else None, dtype=np.float32)
         return self._parts[key]
 
     def _gram(self, user_power: float) -> Matrix:

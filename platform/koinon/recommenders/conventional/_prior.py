@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_matrix, csr_matrix
 
+from koinon.space.neighbours import nearest
+
 __all__ = ["nearest_texts", "semantic_prior", "text_evidence"]
 
 Vectors = NDArray[np.float32]
@@ -21,7 +23,7 @@ def semantic_prior(vectors: Vectors, neighbours: int = 50) -> csc_matrix:
     divided by ``√Σ_i S_ij``: a crowded neighbourhood weighs more than a lonely one, but not in proportion.
     """
     items = len(vectors)
-    rows, columns, values = nearest_texts(vectors, vectors, neighbours, skip_self=True)
+    rows, columns, values = nearest_texts(vectors, neighbours)
     prior = csc_matrix((values, (columns, rows)), shape=(items, items))
     sums = np.asarray(prior.sum(axis=0)).ravel()
     prior.data = (prior.data / np.sqrt(np.repeat(sums, np.diff(prior.indptr)))).astype(np.float32)
@@ -33,7 +35,7 @@ def text_evidence(texts: Vectors, vectors: Vectors) -> csr_matrix:
 
     Cosines are raised to a high power, so that the same work in another edition outweighs the rest.
     """
-    rows, columns, values = nearest_texts(texts, vectors, LIKED_NEIGHBOURS)
+    rows, columns, values = nearest_texts(texts, LIKED_NEIGHBOURS, vectors)
     sharp = csr_matrix((values**LIKED_SHARPNESS, (rows, columns)), shape=(len(texts), len(vectors)))
     sums = np.maximum(np.asarray(sharp.sum(axis=1)).ravel(), np.finfo(np.float32).tiny)
     sharp.data = (sharp.data / np.repeat(sums, np.diff(sharp.indptr))).astype(np.float32)
@@ -41,20 +43,9 @@ def text_evidence(texts: Vectors, vectors: Vectors) -> csr_matrix:
 
 
 def nearest_texts(
-    asked: Vectors, vectors: Vectors, neighbours: int, *, skip_self: bool = False, block: int = 512
-) -> tuple[NDArray[np.int64], NDArray[np.int64], Vectors]:
-    """Nearest ``vectors`` of each of ``asked`` by cosine: ``(asked row, vector row, cosine > 0)``, flat."""
-    width = min(neighbours, len(vectors))
-    found: list[tuple[NDArray[np.int64], NDArray[np.int64], Vectors]] = []
-    for start in range(0, len(asked), block):
-        similar = asked[start : start + block] @ vectors.T
-        own = np.arange(len(similar))
-        if skip_self:
-            similar[own, own + start] = 0.0
-        nearest = np.argpartition(-similar, width - 1, axis=1)[:, :width]
-        values = np.take_along_axis(similar, nearest, axis=1)
-        row, place = np.nonzero(values > 0)
-        found.append((row + start, nearest[row, place], values[row, place]))
-    empty = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
-    rows, columns, values = (np.concatenate(arrays) for arrays in zip(empty, *found, strict=True))
-    return rows, columns, values
+    asked: Vectors, neighbours: int, vectors: Vectors | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int32], Vectors]:
+    """Nearest ``vectors`` (``None``: the other rows of ``asked``) by cosine: ``(row, column, cosine > 0)``, flat."""
+    found, cosines = nearest(asked, neighbours, vectors)
+    row, place = np.nonzero(cosines > 0)
+    return row, found[row, place], cosines[row, place]
