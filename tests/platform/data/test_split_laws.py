@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -13,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from koinon.data import EvaluationSet, Split, SplitConfig, Tables, global_clock, make_split
+from koinon.data import EvaluationSet, PartnerConfig, Split, SplitConfig, Tables, global_clock, make_split
 from koinon.data.tables import EVENT_SCHEMA, ITEM_SCHEMA
-from koinon.errors import DataError
+from koinon.data.vault import Vault
+from koinon.errors import ConfigError, DataError
 
 DAY = 86_400_000
 CLOCK = {"validation_from": 60 * DAY, "test_from": 80 * DAY}
@@ -35,7 +37,8 @@ def tables_of(rows: list[tuple[int, int, int]], *, timed: bool = True) -> Tables
             "weight": [1.0] * len(rows),
         },
         schema=EVENT_SCHEMA | {"timestamp": pl.Int64()},
-    ).with_columns(pl.from_epoch("timestamp", "ms").dt.replace_time_zone("UTC"))
+    )
+    events = events.with_columns(pl.from_epoch("timestamp", "ms").dt.replace_time_zone("UTC")).cast(EVENT_SCHEMA)
     ids = sorted(set(events["item_id"].to_list()))
     items = pl.DataFrame(
         {"item_id": ids, "title": ids, "text": ids, "language": ["en"] * len(ids), "categories": [[]] * len(ids)}
@@ -298,3 +301,18 @@ class TestRefusals:
     def test_an_empty_catalogue_is_refused(self) -> None:
         with pytest.raises(DataError, match="K252"):
             make_split("shop", tables_of([(0, 0, 0)]), config_of("holdout", minimum_item_events=2))
+
+
+def test_a_vault_gives_the_same_split_as_the_tables_it_was_made_from(tmp_path: Path) -> None:
+    tables = tables_of([(user, item, (user + item) % 9) for user in range(9) for item in range(9)])
+    vault = Vault.create(tmp_path, PartnerConfig(name="shop"), tables)
+    for protocol in PROTOCOLS:
+        config = config_of(protocol, validation_from=4 * DAY, test_from=6 * DAY)
+        assert digest(make_split("shop", tables, config)) == digest(make_split("shop", vault.tables(), config))
+
+
+def test_a_clock_out_of_order_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"K103.*before test_from"):
+        config_of("time", validation_from=5, test_from=5)
+    with pytest.raises(ConfigError, match=r"K103.*together"):
+        SplitConfig.from_dict({"validation_from": 5})
