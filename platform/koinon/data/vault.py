@@ -77,9 +77,9 @@ class Vault:
         from koinon.data.erasure import Tombstones
 
         root = Path(root)
+        _check_canonical(tables)
         tombstones = Tombstones(root)
         kept = Tables(tables.items, tombstones.without(tables.events), tombstones.without(tables.users))
-        _check_canonical(kept)
         root.mkdir(parents=True, exist_ok=True)
         config.save(root)
         vault = cls(root)

@@ -144,28 +144,32 @@ def _read_json_lines(path: Path, source: Source, wanted: list[str], limit: int |
             ).filter(pl.col("line").str.strip_chars() != "")
             first_line += len(lines)
             connection.register("lines", frame.to_arrow())
-            valid = "coalesce(json_valid(line) AND json_type(line) = 'OBJECT', false)"
+            # DuckDB may evaluate both sides of AND; only CASE keeps broken JSON from its parser.
+            judged = _sql(
+                connection,
+                "SELECT *, CASE WHEN json_valid(line) THEN json_type(line) = 'OBJECT' ELSE false END AS ok FROM lines",
+            ).sort(ROW)
+            malformed.append(judged.filter(~pl.col("ok")).select(ROW, content="line"))
+            good = judged.filter("ok").select(ROW, "line")
+            if good.is_empty():
+                continue
+            connection.register("good", good.to_arrow())
             if not parts:
                 keys = connection.sql(
-                    f"SELECT DISTINCT unnest(json_keys(line)) FROM (SELECT line FROM lines WHERE {valid} LIMIT 10000)"
-                ).fetchall()
-                known = [str(key) for (key,) in keys]
-                require_columns(wanted, known, source.label) if known else None
-                found = wanted or sorted(known)
-            malformed.append(_sql(connection, f'SELECT "{ROW}", line AS content FROM lines WHERE NOT {valid}'))
-            picked = ", ".join(
-                f"json_extract_string(line, {_literal(_pointer(name))}) AS {_identifier(name)}" for name in found
-            )
-            parts.append(_sql(connection, f'SELECT "{ROW}"{", " + picked if picked else ""} FROM lines WHERE {valid}'))
+                    "SELECT DISTINCT unnest(json_keys(line)) FROM (SELECT line FROM good LIMIT 10000)"
+                )
+                known = sorted(str(key) for (key,) in keys.fetchall())
+                require_columns(wanted, known, source.label)
+                found = wanted or known
+            picked = [f"json_extract_string(line, {_literal(_pointer(name))}) AS {_identifier(name)}" for name in found]
+            parts.append(_sql(connection, f"SELECT {', '.join([_identifier(ROW), *picked])} FROM good"))
             if limit is not None:
                 break
-    frame = pl.concat(parts)
-    faulty = pl.concat(malformed).cast(dict(MALFORMED_SCHEMA))  # type: ignore[arg-type]
-    if frame.is_empty() and not found:
+    if not parts:
         raise DataError(
             "K202", f"{path} holds no JSON objects, one per line.", "Export it as JSON lines, or correct `format`."
         )
-    return RawTable(source.label, frame.sort(ROW), faulty)
+    return RawTable(source.label, pl.concat(parts).sort(ROW), pl.concat(malformed).cast(dict(MALFORMED_SCHEMA)))  # type: ignore[arg-type]
 
 
 def _sql(connection: duckdb.DuckDBPyConnection, query: str) -> pl.DataFrame:

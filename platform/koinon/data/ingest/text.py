@@ -323,6 +323,8 @@ class _Portion:
 
     def _single_lines(self, lines: list[str], places: list[int]) -> list[tuple[int, list[str]]]:
         """The quick way, where no record spans lines and none is broken; otherwise nothing."""
+        if not places:
+            return []
         try:
             records = list(self._dialect.parse([lines[at] for at in places]))
         except csv.Error:
