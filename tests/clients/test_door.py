@@ -153,6 +153,8 @@ def test_values_change_nothing_but_values(tmp_path_factory: pytest.TempPathFacto
     log = tmp_path_factory.mktemp("door") / "log"
     other = door.cross(contribution(counts=np.array(values, np.float32)), POLICY, log)
     same = door.cross(contribution(), POLICY, log)
-    shapes = [{n: (a.dtype, a.shape, len(a.data)) for n, a in r.array_records["tensors"].items()} for r in (same, other)]
+    shapes = [
+        {n: (a.dtype, a.shape, len(a.data)) for n, a in r.array_records["tensors"].items()} for r in (same, other)
+    ]
     assert shapes[0] == shapes[1]
     assert reply(same) == reply(other)

@@ -16,17 +16,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from koinon.clients.partner_state import PartnerState
 from koinon.clients.wire import Ask
-from koinon.config import write_atomically
+from koinon.config import Config, write_atomically
 from koinon.errors import RecommenderError
 from koinon.evaluation import evaluate
 from koinon.recommenders import store
@@ -130,21 +132,41 @@ def _own_arm(arm: str, families: tuple[Family, ...], state: PartnerState) -> Val
     rng = np.random.default_rng(state.agreement.seed)
     space = state.space if arm == "local_space" else None
     recommender: Recommender
-    try:
-        recommender = tune(families, state.split, space, rng=rng).fit(state.domain, space, rng=rng)
-    except RecommenderError as error:
-        if error.code != "K407":  # nobody to tune on: stated settings must do
-            raise
-        recommender = (SemanticEASE() if space is not None else Popularity()).fit(state.domain, space, rng=rng)
+    recommender = SemanticEASE() if space is not None else Popularity()
+    with _stated_settings_where_nobody_can_be_asked():
+        recommender = tune(families, state.split, space, rng=rng).build()
+    recommender.fit(state.domain, space, rng=rng)
     return _keep(folder, recommender, state, made_of)
+
+
+@contextmanager
+def _stated_settings_where_nobody_can_be_asked() -> Iterator[None]:
+    """Go on with stated settings where a partner has no validation user (K407) to tune on."""
+    try:
+        yield
+    except RecommenderError as error:
+        if error.code != "K407":
+            raise
 
 
 def _federated_arm(name: str, state: PartnerState, ask: Ask) -> Values:
     from koinon.clients.work import final_learner
 
     learner = final_learner(state, ask, ask.releases[name])
-    learner.fit(state.domain, state.space, rng=np.random.default_rng(state.agreement.seed))
+    rng = np.random.default_rng(state.agreement.seed)
+    if hasattr(learner, "tune"):  # its private settings: how much of the others' part, ridges, priors
+        with _stated_settings_where_nobody_can_be_asked():
+            learner.tune(state.split, state.space, rng=rng, start=_own_settings(state))
+    learner.fit(state.domain, state.space, rng=rng)
     return _keep(state.home.models / name, learner, state, {"run": ask.run, "release": ask.releases[name].number})
+
+
+def _own_settings(state: PartnerState) -> Config | None:
+    """Settings of the partner's own arm: where a federated one starts its search."""
+    if state.space is None:
+        return None
+    kept = store.load(state.home.models / "local_space", state.domain, state.space)
+    return cast(store.Storable, kept).config
 
 
 def _keep(folder: Path, recommender: Recommender, state: PartnerState, made_of: Mapping[str, object]) -> Values:
@@ -152,7 +174,7 @@ def _keep(folder: Path, recommender: Recommender, state: PartnerState, made_of: 
     began = time.monotonic()
     found = evaluate(recommender, state.domain, state.split.validation, slices=("all",)).values()
     (folder / "arm.json").unlink(missing_ok=True)
-    store.save(recommender, folder)
+    store.save(recommender, folder, state.domain, state.space)
     note = {"made_of": made_of, "validation": found.tolist(), "seconds": round(time.monotonic() - began, 3)}
     write_atomically(folder / "arm.json", json.dumps(note))
     return found

@@ -66,8 +66,12 @@ class PartnerState:
         return match_key(self.home.folder) if self.agreement.keyed_catalogues else None
 
     def catalogue(self) -> Catalogue:
-        """What this partner tells of its items."""
-        return catalogue_of(self.home.name, self.domain.items, public=self.public, match_key=self.key)
+        """What this partner tells of its items: every one it lists, whether or not anybody has taken it.
+
+        The training domain's catalogue is narrowed by events; telling that one would tell of them.
+        """
+        items = self.vault.tables().items.sort("item_id")
+        return catalogue_of(self.home.name, items, public=self.public, match_key=self.key)
 
 
 class Partners:

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from koinon.clients.words import encode_typed
 from koinon.data import Domain
 from koinon.recommenders.federated.identities import identity_key
 from koinon.space import Space
@@ -70,12 +71,16 @@ class TitleIndex:
         self.domain = domain
         self.space = space
 
+    def spelled(self, texts: Sequence[str]) -> list[int | None]:
+        """Items whose whole title, or title and creator, the texts are; near spellings and meanings do not count."""
+        return [self._keys[0].get(_key(text)) for text in texts]
+
     def understand(self, typed: Sequence[str]) -> list[Understood]:
         """Say of each typed title which item it is, if any."""
         found = [self._by_spelling(title) for title in typed]
         open_ = [place for place, match in enumerate(found) if match is None]
         if open_ and self.space is not None and self.domain.n_items:
-            similar = self.space.encode([typed[place] for place in open_]) @ self._vectors.T
+            similar = encode_typed(self.space, [typed[place] for place in open_]) @ self._vectors.T
             for place, row in zip(open_, similar, strict=True):
                 found[place] = self._by_meaning(typed[place], row)
         return [match or Understood(title, "text", None, 0.0) for title, match in zip(typed, found, strict=True)]

@@ -43,7 +43,7 @@ class PopularityPlan:
     """The server's half: asks for clipped counts over the works that several partners list, and adds them up."""
 
     name: ClassVar[str] = "federated_popularity"
-    Config: ClassVar[type[PopularityFederationConfig]] = PopularityFederationConfig
+    config_type: ClassVar[type[PopularityFederationConfig]] = PopularityFederationConfig
 
     def __init__(self, config: PopularityFederationConfig | None = None) -> None:
         self.config = config or PopularityFederationConfig()
@@ -90,7 +90,7 @@ class FederatedPopularity(Ranked):
     """
 
     name: ClassVar[str] = "federated_popularity"
-    Config: ClassVar[type[PopularityFederationConfig]] = PopularityFederationConfig
+    config_type: ClassVar[type[PopularityFederationConfig]] = PopularityFederationConfig
 
     def __init__(self, config: PopularityFederationConfig | None = None, *, match_key: bytes | None = None) -> None:
         self.config = config or PopularityFederationConfig()

@@ -1,7 +1,7 @@
 """Federated learners by name: the server asks for the plan, a partner for the recommender.
 
 A name maps to two classes of one module, imported when they are first asked for. Both are built from the same plain
-settings, the ones that stand in the federation's policy, by way of their ``Config``.
+settings, the ones that stand in the federation's policy, by way of their ``config_type``.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _build(name: str, half: str, settings: Settings, private: Mapping[str, objec
     made = getattr(import_module(entry.module), getattr(entry, half))
     taken = {key: value for key, value in private.items() if key in signature(made).parameters}
     try:
-        return made(made.Config(**settings), **taken)
+        return made(made.config_type(**settings), **taken)
     except (TypeError, ValueError) as error:
         raise RecommenderError(
             "K441", f"{name} cannot be set up as the federation says: {error}.", "Correct its settings."
