@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from koinon.errors import ConfigError, ResourceError
@@ -54,6 +55,10 @@ class Config(BaseModel):
                 f"{source}: key `{key}`: {first['msg']} (value: {first.get('input')!r}).",
                 "Correct the key; `--help` and docs/ list the keys and their ranges.",
             ) from error
+
+    def to_toml(self) -> str:
+        """Write as TOML, without what is ``None`` or the default; :meth:`from_toml` reads it back."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True, exclude_defaults=True))
 
 
 @contextmanager

@@ -55,7 +55,7 @@ def run(
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
-    with _Display(console) as display:
+    with Display(console) as display:
         result = run_federation(config, target, "processes" if processes else "simulation", display)
     _summary(console, result)
 
@@ -76,14 +76,14 @@ def _plain(result: FederationResult) -> dict[str, Any]:
     }
 
 
-class _Display:
+class Display:
     """Shows events: plain lines everywhere, in a terminal with a spinner that says what is awaited."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.status = console.status("starting Flower") if console.is_terminal else None
 
-    def __enter__(self) -> _Display:
+    def __enter__(self) -> Display:
         if self.status is not None:
             self.status.start()
         return self
@@ -93,6 +93,7 @@ class _Display:
             self.status.stop()
 
     def __call__(self, event: Mapping[str, Any]) -> None:
+        """Show one event."""
         line = _line(event)
         if line:
             self.console.print(line, markup=False)
