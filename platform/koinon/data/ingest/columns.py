@@ -84,7 +84,10 @@ def looks_like_text(text: pl.Series) -> float:
     lettered = float(values.str.contains(r"\p{L}{3}").mean() or 0.0)  # type: ignore[arg-type]
     worded = float(values.str.contains(r"\p{L}\s+\S").mean() or 0.0)  # type: ignore[arg-type]
     distinct = values.n_unique() / len(values)
-    return lettered * distinct * (0.5 + worded) if lettered > 0.6 else 0.0
+    length = float(values.str.len_chars().mean() or 0.0)  # type: ignore[arg-type]
+    # Names are shorter than titles, descriptions much longer.
+    fitting = (min(length, 40.0) / 40.0) ** 0.5 if length <= 120 else 0.3
+    return lettered * distinct * (0.5 + worded) * fitting if lettered > 0.6 else 0.0
 
 
 def slug(name: str) -> str:
