@@ -13,11 +13,22 @@ from koinon.data import Vault
 from koinon.data.guess import guess_language, guess_partner
 from koinon.errors import ConfigError, DataError
 
-GERMAN = (
-    "Die Verwandlung|Der Steppenwolf|Das Parfum: die Geschichte eines Mörders|Im Westen nichts Neues|Der Vorleser|"
-    "Die unendliche Geschichte|Homo faber: ein Bericht|Die Blechtrommel|Der Richter und sein Henker|Das Schloss|"
-    "Die Leiden des jungen Werther|Ansichten eines Clowns|Der Schwarm|Die Vermessung der Welt"
-).split("|")
+GERMAN = [
+    "Die Verwandlung",
+    "Der Steppenwolf",
+    "Das Parfum: die Geschichte eines Mörders",
+    "Im Westen nichts Neues",
+    "Der Vorleser",
+    "Die unendliche Geschichte",
+    "Homo faber: ein Bericht",
+    "Die Blechtrommel",
+    "Der Richter und sein Henker",
+    "Das Schloss",
+    "Die Leiden des jungen Werther",
+    "Ansichten eines Clowns",
+    "Der Schwarm",
+    "Die Vermessung der Welt",
+]
 
 
 def _write(folder: Path, name: str, header: str, rows: list[str], encoding: str = "utf-8") -> str:
