@@ -202,7 +202,7 @@ class Shop:
         return Answer(
             partner=self.name,
             arm=self.arm,
-            basis=_basis(known),
+            basis=_basis(known, stranger=bool(ask.user) and known.request.user is None),
             understood=tuple(self._reading(reading) for reading in readings),
             items=tuple(
                 AnswerItem(rank=rank, score=round(entry.score, 6), reasons=why, **row)
@@ -247,7 +247,7 @@ class Shop:
         """``float32[items]``: the recommender on what it knows; words where there are any."""
         worded = known.liked or known.carried or known.query
         if self.words is None or not worded:
-            return self.recommender.score([known.request])[0]
+            return np.asarray(self.recommender.score([known.request])[0])
         evidence = self.recommender.score([known.request])[0] if len(known.request.history) else None
         return self.words.combine(evidence, known.liked, known.carried, known.query)
 
@@ -327,7 +327,7 @@ def _deployed(folder: Path) -> dict[str, Any]:
     return deployed
 
 
-def _basis(known: _Known) -> str:
+def _basis(known: _Known, *, stranger: bool) -> str:
     """What a list rests on, in words."""
     added = len(known.request.history) - known.own
     parts = [
@@ -338,6 +338,8 @@ def _basis(known: _Known) -> str:
         (int(known.query is not None), "the wish in words"),
     ]
     said = [text for count, text in parts if count]
+    if stranger:
+        said.append("no history here")
     return ", ".join(said) if said else "popularity here: nothing is known of this user yet"
 
 
