@@ -17,7 +17,6 @@ import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -30,6 +29,7 @@ from numpy.typing import NDArray
 
 from koinon.errors import SpaceError
 from koinon.space.encoders import Encoder, EncoderOptions, Progress, hash_files, reopen
+from koinon.space.threads import in_threads
 
 __all__ = ["UseMultilingualEncoder", "WordwiseTokenizer"]
 
@@ -237,7 +237,7 @@ class _Network:
             tokens = torch.from_numpy(place[starts[first] : starts[last]]).to(self._device)
             return self._sheet(embedded, projected, tokens, lengths[first:last])
 
-        return self._dense_layers(torch.cat(_in_threads(sheet, _sheets(starts), self._device)))
+        return self._dense_layers(torch.cat(in_threads(sheet, _sheets(starts), self._device)))
 
     def _per_token(self, distinct: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Embeddings ``[distinct + 1, 512]`` and branch inputs ``[distinct + 1, 768]``; the last row is the gap."""
@@ -312,23 +312,3 @@ def _sheets(starts: NDArray[np.int64]) -> list[tuple[int, int]]:
         spans.append((first, last))
         first = last
     return spans
-
-
-def _in_threads(
-    work: Callable[[tuple[int, int]], torch.Tensor], spans: Sequence[tuple[int, int]], device: torch.device
-) -> list[torch.Tensor]:
-    """``[work(span) for span in spans]``; on a CPU each sheet by one thread: a busy core delays no other."""
-    threads = min(torch.get_num_threads(), len(spans))
-    if threads == 1 or device.type != "cpu":
-        return [work(span) for span in spans]
-
-    def alone(span: tuple[int, int]) -> torch.Tensor:
-        with torch.inference_mode():
-            return work(span)
-
-    before = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(threads, "encode", initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(alone, spans))
-    finally:
-        torch.set_num_threads(before)
