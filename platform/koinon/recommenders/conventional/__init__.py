@@ -7,8 +7,15 @@ from koinon.recommenders.conventional._ease import EASE, EaseConfig, SemanticEAS
 from koinon.recommenders.conventional._knn import ItemKNN, ItemKNNConfig
 from koinon.recommenders.conventional._linear import LinearConfig, LinearItemModel
 from koinon.recommenders.conventional._popularity import Popularity, PopularityConfig, popularity_prior
-from koinon.recommenders.conventional._prior import nearest_texts, semantic_prior, text_evidence
-from koinon.recommenders.conventional._solve import EaseParts, cold_columns, ease_parts, gram_matrix, solve_ease
+from koinon.recommenders.conventional._prior import encode_wishes, nearest_texts, semantic_prior, text_evidence
+from koinon.recommenders.conventional._solve import (
+    EaseParts,
+    cold_columns,
+    ease_parts,
+    gram_matrix,
+    item_scale,
+    solve_ease,
+)
 
 __all__ = [
     "EASE",
@@ -24,7 +31,9 @@ __all__ = [
     "SemanticEaseConfig",
     "cold_columns",
     "ease_parts",
+    "encode_wishes",
     "gram_matrix",
+    "item_scale",
     "nearest_texts",
     "popularity_prior",
     "semantic_prior",

@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 from koinon.data import Domain
 from koinon.errors import RecommenderError
 from koinon.recommenders.conventional._linear import LinearConfig, LinearItemModel
-from koinon.recommenders.conventional._prior import semantic_prior, text_evidence
+from koinon.recommenders.conventional._prior import encode_wishes, semantic_prior, text_evidence
 from koinon.recommenders.conventional._solve import Matrix, cold_columns, gram_matrix, item_scale, rescale, solve_ease
 from koinon.recommenders.protocol import Request
 from koinon.space import Space
@@ -56,7 +56,7 @@ class EASE(LinearItemModel):
     """Embarrassingly shallow autoencoder (Steck 2019): closed form on the item-item Gram matrix."""
 
     name: ClassVar[str] = "ease"
-    Config: ClassVar[type[EaseConfig]] = EaseConfig
+    config_type: ClassVar[type[EaseConfig]] = EaseConfig
 
     def __init__(self, config: EaseConfig | None = None) -> None:
         super().__init__(config or EaseConfig())
@@ -85,7 +85,7 @@ class SemanticEASE(EASE):
     """
 
     name: ClassVar[str] = "semantic-ease"
-    Config: ClassVar[type[SemanticEaseConfig]] = SemanticEaseConfig
+    config_type: ClassVar[type[SemanticEaseConfig]] = SemanticEaseConfig
 
     def __init__(self, config: SemanticEaseConfig | None = None) -> None:
         super().__init__(config or SemanticEaseConfig())
@@ -125,7 +125,7 @@ class SemanticEASE(EASE):
         liked = [(row, text) for row, request in enumerate(requests) for text in request.liked]
         if not liked or self.space is None:
             return known
-        soft = text_evidence(self.space.encode([text for _, text in liked]), self.vectors)
+        soft = text_evidence(encode_wishes(self.space, [text for _, text in liked]), self.vectors)
         spread = csr_matrix(
             (np.ones(len(liked), dtype=np.float32), ([row for row, _ in liked], np.arange(len(liked)))),
             shape=(len(requests), len(liked)),
@@ -135,8 +135,8 @@ class SemanticEASE(EASE):
     def score(self, requests: Sequence[Request], candidates: NDArray[np.int32] | None = None) -> Scores:
         """Return ``float32[requests, candidates]``: evidence through the weights, then what the words say.
 
-        Liked texts add the mean cosine to them, a query adds the cosine to it; both count as much as the best score
-        that the evidence gives (as 1 where there is none, popularity then only breaking near-ties).
+        A query adds the cosine to it, liked texts the cosine to their mean, by their share in all that is known. A
+        cosine of 1 counts as much as the best score the evidence gives; without any, popularity only breaks near-ties.
         """
         scores = super().score(requests, candidates)
         worded = [row for row, request in enumerate(requests) if request.query or request.liked]
@@ -147,9 +147,10 @@ class SemanticEASE(EASE):
             request = requests[row]
             similar = np.zeros(len(vectors), dtype=np.float32)
             if request.liked:
-                similar += vectors @ _unit(self.space.encode(list(request.liked)).mean(axis=0))
+                share = len(request.liked) / (len(request.liked) + len(request.history))
+                similar += share * (vectors @ _unit(encode_wishes(self.space, request.liked).mean(axis=0)))
             if request.query:
-                similar += vectors @ self.space.encode([request.query])[0]
+                similar += vectors @ encode_wishes(self.space, (request.query,))[0]
             evident = len(request.history) > 0 or bool(request.liked)
             scale = float(np.abs(scores[row]).max(initial=0.0)) or 1.0
             scores[row] = scores[row] / scale * (1.0 if evident else POPULARITY_SHARE) + similar

@@ -157,16 +157,16 @@ class SemanticEaseFamily:
         axes = [
             *first,
             Axis("beta", (0.03, 0.1, 0.3, 1.0)),
-            Axis("lambda_", (0.1, 0.3, 0.55, 1.8), relative=True),
-            Axis("cold_weight", (0.1, 0.3, 1.0)),
+            Axis("lambda_", (0.1, 0.3, 1.8), relative=True),
+            Axis("cold_weight", (0.03, 0.3, 1.0)),
             Axis("cold_blend", (1.0, 3.0, 10.0)),
-            Axis("item_power", (0.0, 0.25, 0.5)),
+            Axis("item_power", (0.0, 0.5)),
             Axis("popularity_weight", (0.0,)),
             Axis("popularity_weight", (0.3, 3.0), relative=True),
             Axis("beta", (0.55, 1.8), relative=True),
         ]
         plain = self.start or EaseConfig(item_power=0.25)
-        start = SemanticEaseConfig(beta=0.0, **plain.model_dump())
+        start = SemanticEaseConfig(beta=0.0, cold_weight=0.1, **plain.model_dump())
         return descend(self.name, start, axes, trial.measure, budget=budget, caution=caution, on_trial=on_trial)
 
     def build(self, config: Config) -> Recommender:

@@ -30,7 +30,7 @@ class ItemKNN(LinearItemModel):
     """Shrunk cosine between item columns, nearest neighbours only (Deshpande and Karypis 2004)."""
 
     name: ClassVar[str] = "itemknn"
-    Config: ClassVar[type[ItemKNNConfig]] = ItemKNNConfig
+    config_type: ClassVar[type[ItemKNNConfig]] = ItemKNNConfig
 
     def __init__(self, config: ItemKNNConfig | None = None) -> None:
         super().__init__(config or ItemKNNConfig())

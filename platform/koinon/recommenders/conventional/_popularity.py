@@ -39,7 +39,7 @@ class Popularity(Ranked):
     """
 
     name: ClassVar[str] = "popularity"
-    Config: ClassVar[type[PopularityConfig]] = PopularityConfig
+    config_type: ClassVar[type[PopularityConfig]] = PopularityConfig
 
     def __init__(self, config: PopularityConfig | None = None) -> None:
         self.config = config or PopularityConfig()

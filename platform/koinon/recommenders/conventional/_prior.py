@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_matrix, csr_matrix
 
-from koinon.space.neighbours import nearest
+from koinon.space import CachedSpace, Space, nearest
 
-__all__ = ["nearest_texts", "semantic_prior", "text_evidence"]
+__all__ = ["encode_wishes", "nearest_texts", "semantic_prior", "text_evidence"]
 
 Vectors = NDArray[np.float32]
 
@@ -40,6 +42,11 @@ def text_evidence(texts: Vectors, vectors: Vectors) -> csr_matrix:
     sums = np.maximum(np.asarray(sharp.sum(axis=1)).ravel(), np.finfo(np.float32).tiny)
     sharp.data = (sharp.data / np.repeat(sums, np.diff(sharp.indptr))).astype(np.float32)
     return sharp
+
+
+def encode_wishes(space: Space, texts: Sequence[str]) -> Vectors:
+    """Encode what a person typed, ``float32[texts, dimension]``; it is not written to any cache."""
+    return space.encode(texts, remember=False) if isinstance(space, CachedSpace) else space.encode(texts)
 
 
 def nearest_texts(
