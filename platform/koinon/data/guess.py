@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -126,7 +127,7 @@ def guess_partner(
     if attributes and not sensitive:
         remarks.append("No attribute is declared sensitive: audits need it; name them in `users.sensitive`.")
     values: dict[str, object] = {
-        "name": name or re.sub(r"[^a-z0-9]+", "-", root.resolve().name.casefold()).strip("-") or "partner",
+        "name": name or _name_of(root),
         "language": language,
         "time_zone": time_zone,
         "text": ". ".join(f"{{{name}}}" for name in fields),
@@ -163,6 +164,12 @@ def guess_language(texts: Sequence[str]) -> tuple[str, float]:
     )
     language, count = votes.most_common(1)[0]
     return language, count / len(groups)
+
+
+def _name_of(root: Path) -> str:
+    """The folder's name as a partner's name: lower-case words without accents, joined by hyphens."""
+    plain = unicodedata.normalize("NFKD", root.resolve().name).encode("ascii", "ignore").decode().casefold()
+    return re.sub(r"[^a-z0-9]+", "-", plain)[:63].strip("-") or "partner"
 
 
 def _declared_language(items: _Looked) -> str | None:

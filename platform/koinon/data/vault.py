@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,7 @@ Progress = Callable[[str, float], None]
 """Called with what is being done and the share done, 0 to 1."""
 
 _SCHEMA_VERSION = 1
+_PATIENCE_S = 120.0
 
 
 class Vault:
@@ -113,10 +115,20 @@ class Vault:
 
     @classmethod
     def open(cls, root: Path, *, progress: Progress | None = None) -> Vault:
-        """The partner's vault, read from its sources first where there is none yet or the sources have changed."""
+        """The partner's vault, read from its sources first where there is none yet or the sources have changed.
+
+        While another process reads them it waits, at most two minutes (errors: as :meth:`ingest`).
+        """
         vault = cls(root)
-        if vault.needs_ingest():
-            cls.ingest(root, progress=progress)
+        deadline = time.monotonic() + _PATIENCE_S
+        while vault.needs_ingest():
+            try:
+                cls.ingest(root, progress=progress)
+                break
+            except ResourceError as error:
+                if error.code != "K802" or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
         return vault
 
     @property

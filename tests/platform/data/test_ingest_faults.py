@@ -202,3 +202,9 @@ def test_remarks_are_counted_in_full_and_kept_up_to_a_thousand(shop: Shop) -> No
     assert [(fault.code, fault.rows) for fault in report.faults] == [("K217", 1500)]
     assert Vault(folder).quarantine().height == 1000
     assert report.tables["events"].kept == 1505
+
+
+def test_the_guide_names_every_fault() -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "data-contract.md").read_text(encoding="utf-8")
+    for code, kind in FAULTS.items():
+        assert f"| {code} | {kind.name} |" in guide

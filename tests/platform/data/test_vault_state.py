@@ -169,6 +169,18 @@ def test_only_one_process_writes_a_vault(shop: Shop) -> None:
     Vault.ingest(folder)
 
 
+def test_open_waits_for_the_process_that_is_reading(shop: Shop) -> None:
+    folder = shop()
+    script = "import sys; from koinon.data import Vault; print(Vault.open(sys.argv[1]).fingerprint())"
+    both = [
+        subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    results = [process.communicate(timeout=60) for process in both]
+    assert [process.returncode for process in both] == [0, 0], results
+    assert results[0][0] == results[1][0]
+
+
 def test_what_an_interruption_left_behind_is_swept_away(shop: Shop) -> None:
     folder = shop()
     Vault.ingest(folder)
