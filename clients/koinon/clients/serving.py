@@ -1,7 +1,8 @@
 """A partner's deployed recommender, ready to answer: the same answers on the command line, over HTTP and in Python.
 
-Everything happens in the partner's own folder. What people type is turned into vectors and forgotten; user ids are
-neither logged nor returned.
+A list shows a work once: other editions of it, and of what the person has already, are left out (the figures of a
+study rank editions apart). Everything happens in the partner's own folder. What people type is turned into vectors and
+forgotten; user ids are neither logged nor returned.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from koinon.data import Domain, Interactions, SplitConfig, Vault, make_split
 from koinon.data.partner import PARTNER_FILE
 from koinon.errors import ConfigError, RecommenderError
 from koinon.recommenders import store
+from koinon.recommenders.federated.identities import identity_key
 from koinon.recommenders.protocol import Recommender, Request
-from koinon.recommenders.ranking import best
 from koinon.space import Space
 
 __all__ = [
@@ -146,6 +147,8 @@ class Shop:
         self.known = domain.with_events(events)
         self.space = space
         self.titles = TitleIndex(domain, space)
+        self._titles: list[str] = domain.items["title"].to_list()
+        self._creators: list[str | None] = domain.items["creator"].to_list()
         self.words = None if space is None else Words(domain, space, weights)
 
     @classmethod
@@ -193,8 +196,7 @@ class Shop:
         readings = self.titles.understand(ask.liked)
         known = self._known(ask, readings)
         scores = self._scores(known)
-        (listed,) = best(scores[None], [known.request], ask.k)
-        chosen = [entry.item for entry in listed]
+        chosen = self._listed(scores, known.request.history, ask.k)
         reasons = Reasons(self.domain, self.recommender, self.words).of(
             known.request, chosen, (*known.liked, *known.carried), known.query
         )
@@ -205,8 +207,8 @@ class Shop:
             basis=_basis(known, stranger=bool(ask.user) and known.request.user is None),
             understood=tuple(self._reading(reading) for reading in readings),
             items=tuple(
-                AnswerItem(rank=rank, score=round(entry.score, 6), reasons=why, **row)
-                for rank, (entry, row, why) in enumerate(zip(listed, rows, reasons, strict=True), start=1)
+                AnswerItem(rank=rank, score=round(float(scores[item]), 6), reasons=why, **row)
+                for rank, (item, row, why) in enumerate(zip(chosen, rows, reasons, strict=True), start=1)
             ),
         )
 
@@ -250,6 +252,22 @@ class Shop:
             return np.asarray(self.recommender.score([known.request])[0])
         evidence = self.recommender.score([known.request])[0] if len(known.request.history) else None
         return self.words.combine(evidence, known.liked, known.carried, known.query)
+
+    def _listed(self, scores: NDArray[np.float32], history: NDArray[np.int32], k: int) -> list[int]:
+        """Best ``k`` items, equal scores in catalogue order; one edition of a work, and none of a work already had."""
+        works = {self._work(int(item)) for item in history}
+        listed: list[int] = []
+        for item in np.argsort(-scores, kind="stable").tolist():
+            work = self._work(item)
+            if work not in works:
+                works.add(work)
+                listed.append(item)
+            if len(listed) == k:
+                break
+        return listed
+
+    def _work(self, item: int) -> str:
+        return identity_key(self._titles[item], self._creators[item])
 
     def _reading(self, reading: Understood) -> Reading:
         item = None if reading.item is None else self.domain.items.row(reading.item, named=True)
