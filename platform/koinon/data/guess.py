@@ -201,6 +201,7 @@ def _look(root: Path, table: str, place: str, stated: Mapping[str, str]) -> _Loo
             said["delimiter"] = "guessed: it divides the lines most evenly"
         if sniffed.escape != '"':
             settings["escape"] = sniffed.escape
+            said["escape"] = "guessed: backslashes stand before quotes"
         if not sniffed.header:
             settings["header"] = False
             said["header"] = "guessed: the first line looks like data"

@@ -100,6 +100,16 @@ def test_files_without_a_header_are_noticed(tmp_path: Path) -> None:
     assert (events.columns["item_id"], events.columns["timestamp"], events.time_unit) == ("c2", "c4", "s")
 
 
+@pytest.mark.parametrize(("quote", "escape"), [('\\"', "\\"), ('""', '"')])
+def test_how_quotes_are_escaped_is_seen_far_into_the_file(tmp_path: Path, quote: str, escape: str) -> None:
+    rows = [f'"9780{n:03d}";"{title} Band {n}";""' for n, title in enumerate(GERMAN * 30)]
+    rows[-1] = f'"9780001";"Der {quote}kleine{quote} Prinz; ein Buch";""'
+    books = _write(tmp_path, "books.csv", '"isbn";"titel";"autor"', rows)
+    guess = guess_partner(tmp_path, books, _loans(tmp_path))
+    assert guess.config.sources.items is not None
+    assert guess.config.sources.items.escape == escape
+
+
 @pytest.mark.parametrize(
     ("when", "pattern"),
     [

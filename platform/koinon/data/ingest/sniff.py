@@ -58,7 +58,7 @@ def sniff(path: Path) -> Sniffed:
     except DataError:
         pass
     delimiter = _delimiter(lines)
-    escape = "\\" if any('\\"' in line for line in lines) and not any('""' in line for line in lines) else '"'
+    escape = _escape(text, delimiter)
     dialect = Dialect(delimiter, escape=escape)
     return Sniffed("tsv" if delimiter == "\t" else "csv", encoding, delimiter, '"', escape, _has_header(lines, dialect))
 
@@ -76,6 +76,14 @@ def _delimiter(lines: list[str]) -> str:
     best = max(scores.values())[0]
     near = [delimiter for delimiter in candidates if scores[delimiter][0] >= best - 0.05]
     return max(near, key=lambda delimiter: scores[delimiter][1]) if best > 0 else ","
+
+
+def _escape(text: str, delimiter: str) -> str:
+    """What more often stands before a quote within quotes: a backslash, or the quote itself."""
+    edge = re.escape(delimiter)
+    inside = f'[^{edge}\\r\\n"]' if len(delimiter) == 1 else '[^\\r\\n"]'
+    doubled = len(re.findall(f'{inside}""(?!{edge}|\\r|\\n)', text))
+    return "\\" if text.count('\\"') > doubled else '"'
 
 
 def _fields(line: str, dialect: Dialect) -> list[str]:
