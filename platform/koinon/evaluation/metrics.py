@@ -112,7 +112,8 @@ def ranking_metrics(placed: Placements, target_row: NDArray[np.integer], rows: i
         recall = np.where(targets > 0, found / targets, np.nan)
     hit, reciprocal = _first_hit(placed, target_row, rows, k)
     hit[targets == 0], reciprocal[targets == 0] = np.nan, np.nan
-    return np.column_stack([ndcg, recall, hit, reciprocal])
+    values: Doubles = np.minimum(np.column_stack([ndcg, recall, hit, reciprocal]), 1.0)
+    return values
 
 
 def _first_hit(placed: Placements, target_row: NDArray[np.integer], rows: int, k: int) -> tuple[Doubles, Doubles]:
@@ -135,4 +136,4 @@ def _first_hit(placed: Placements, target_row: NDArray[np.integer], rows: int, k
         reciprocal += counts / (above + j)
         left = size - j
         chance = np.where(left > 0, chance * np.maximum(left - many + 1, 0.0) / np.maximum(left, 1.0), 0.0)
-    return np.minimum(hit, 1.0), np.minimum(reciprocal, 1.0)
+    return hit, reciprocal

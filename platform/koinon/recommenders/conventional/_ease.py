@@ -138,23 +138,47 @@ class SemanticEASE(EASE):
         A query adds the cosine to it, liked texts the cosine to their mean, by their share in all that is known. A
         cosine of 1 counts as much as the best score the evidence gives; without any, popularity only breaks near-ties.
         """
-        scores = super().score(requests, candidates)
         worded = [row for row, request in enumerate(requests) if request.query or request.liked]
-        if not worded or self.space is None:
-            return scores
-        vectors = self.vectors if candidates is None else self.vectors[candidates]
+        scores = super().score(requests, candidates)
         for row in worded:
-            request = requests[row]
-            similar = np.zeros(len(vectors), dtype=np.float32)
-            if request.liked:
-                share = len(request.liked) / (len(request.liked) + len(request.history))
-                similar += share * (vectors @ _unit(encode_wishes(self.space, request.liked).mean(axis=0)))
-            if request.query:
-                similar += vectors @ encode_wishes(self.space, (request.query,))[0]
-            evident = len(request.history) > 0 or bool(request.liked)
-            scale = float(np.abs(scores[row]).max(initial=0.0)) or 1.0
-            scores[row] = scores[row] / scale * (1.0 if evident else POPULARITY_SHARE) + similar
+            chosen = slice(None) if candidates is None else candidates
+            factor, similar = self._heard(requests[row])
+            scores[row] *= factor
+            for added in similar.values():
+                scores[row] += added[chosen]
         return scores
+
+    def attribute(self, request: Request, item: int) -> dict[str, NDArray[np.float64]]:
+        """As :class:`LinearItemModel`, and ``liked`` ``float64[len(liked)]`` and ``query`` ``float64[1]`` if given."""
+        parts = super().attribute(request, item)
+        if not (request.query or request.liked):
+            return parts
+        factor, similar = self._heard(request)
+        parts = {name: part * factor for name, part in parts.items()}
+        if request.liked and self.space is not None:
+            vectors = encode_wishes(self.space, request.liked)
+            soft = text_evidence(vectors, self.vectors) @ self.column(item)
+            cosine = vectors @ self.vectors[item]
+            total = float(cosine.sum())
+            shares = cosine / total if total else np.full(len(cosine), 1.0 / len(cosine))
+            parts["liked"] = soft.astype(np.float64) * factor + shares * float(similar["liked"][item])
+        if request.query:
+            parts["query"] = np.array([similar["query"][item]], dtype=np.float64)
+        return parts
+
+    def _heard(self, request: Request) -> tuple[np.float32, dict[str, Scores]]:
+        """What the evidence's scores are multiplied by, and what the words add, ``float32[items]`` each."""
+        assert self.space is not None
+        similar: dict[str, Scores] = {}
+        if request.liked:
+            share = len(request.liked) / (len(request.liked) + len(request.history))
+            middle = _unit(encode_wishes(self.space, request.liked).mean(axis=0))
+            similar["liked"] = np.float32(share) * (self.vectors @ middle)
+        if request.query:
+            similar["query"] = self.vectors @ encode_wishes(self.space, (request.query,))[0]
+        greatest = float(np.abs(super().score([request])).max(initial=0.0)) or 1.0
+        evident = len(request.history) > 0 or bool(request.liked)
+        return np.float32((1.0 if evident else POPULARITY_SHARE) / greatest), similar
 
     def _enter(self, space: Space | None, domain: Domain) -> None:
         if space is None:

@@ -86,14 +86,28 @@ class LinearItemModel(Ranked):
         scores[evidence.getnnz(axis=1) == 0] = prior
         return scores
 
-    def contributions(self, request: Request, item: int) -> NDArray[np.float64]:
-        """``float64[len(history)]``: what each history item adds to ``item``'s score; they and the prior sum to it."""
+    def attribute(self, request: Request, item: int) -> dict[str, NDArray[np.float64]]:
+        """What made ``item``'s score: ``{"history": float64[len(history)], "popularity": float64[1]}``.
+
+        The parts sum to the score; each belongs to one thing the request holds, or to the prior.
+        """
         self.require_fitted()
-        column = _dense(self._columns(np.array([item]))).ravel()[request.history].astype(np.float64)
-        shares = _dense(self.evidence([request])).ravel()[request.history]
+        shares = _dense(self.evidence([request])).ravel()
+        prior = float(self.popularity[item]) * (self.config.popularity_weight if shares.any() else 1.0)
+        return {"history": self._history_parts(request, item), "popularity": np.array([prior])}
+
+    def _history_parts(self, request: Request, item: int) -> NDArray[np.float64]:
+        """What each history item adds; an item that stands there twice gets its part in halves."""
+        column = self.column(item)[request.history].astype(np.float64)
+        history = history_matrix([request], self.n_items, self.config.recency)
+        shares = _dense(history).ravel()[request.history]
         repeats = np.bincount(request.history, minlength=self.n_items)[request.history]
         parts: NDArray[np.float64] = column * shares / repeats
         return parts
+
+    def column(self, item: int) -> Scores:
+        """``float32[items]``: how much each history item speaks for ``item``."""
+        return _dense(self._columns(np.array([item]))).ravel()
 
     def _columns(self, chosen: slice | NDArray[np.integer]) -> Any:
         """Some columns of dense or sparse weights."""

@@ -57,6 +57,10 @@ class Popularity(Ranked):
         row = self.popularity if candidates is None else self.popularity[candidates]
         return np.tile(row, (len(requests), 1))
 
+    def attribute(self, request: Request, item: int) -> dict[str, NDArray[np.float64]]:
+        """What made ``item``'s score: popularity alone, ``float64[1]``."""
+        return {"popularity": self.popularity[[item]].astype(np.float64)}
+
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Return what was learned."""
         return {"popularity": self.popularity}

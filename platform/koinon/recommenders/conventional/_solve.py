@@ -21,7 +21,17 @@ from scipy.sparse import csc_matrix, csr_matrix
 
 from koinon.errors import RecommenderError
 
-__all__ = ["EaseParts", "cold_columns", "ease_parts", "gram_matrix", "item_scale", "rescale", "solve_ease", "warmth"]
+__all__ = [
+    "EaseParts",
+    "cold_columns",
+    "ease_parts",
+    "gram_matrix",
+    "item_scale",
+    "rescale",
+    "ridge_inverse",
+    "solve_ease",
+    "warmth",
+]
 
 Matrix = NDArray[np.floating[Any]]
 Precision = type[np.float64] | type[np.float32]
@@ -110,7 +120,7 @@ def ease_parts(
         raise RecommenderError(
             "K402", f"A Gram matrix {gram.shape} and a prior {shape} do not fit.", "Build both on one catalogue."
         )
-    inverse = _inverse(gram, lambda_, dtype or _dtype(n))
+    inverse = ridge_inverse(gram, lambda_, dtype or _dtype(n))
     diagonal = np.diag(inverse).copy()
     mixed: Matrix | None = None
     if prior is not None:
@@ -200,7 +210,7 @@ def _dtype(items: int) -> Precision:
     return np.float64 if items <= DOUBLE_UP_TO else np.float32
 
 
-def _inverse(gram: Matrix, lambda_: float, dtype: Precision) -> Matrix:
+def ridge_inverse(gram: Matrix, lambda_: float, dtype: Precision) -> Matrix:
     """``(G + λI)⁻¹``, full and symmetric, by Cholesky in place of one copy."""
     ridged = np.array(gram, dtype=dtype, order="F")
     np.fill_diagonal(ridged, np.diag(ridged) + np.asarray(lambda_, dtype=dtype))
