@@ -92,12 +92,12 @@ def choose(own: str, federated: Mapping[str, Values], own_values: Values) -> Cho
 def fit_arms(state: PartnerState, ask: Ask) -> dict[str, float]:
     """Fit every arm, choose on validation, keep all in the partner's folder.
 
-    ``local`` and ``local_space`` are kept from an earlier run as long as neither vault nor split nor encoder has changed.
+    ``local`` and ``local_space`` are kept from an earlier run while vault, split and encoder stay as they were.
 
     Returns
     -------
     dict
-        ``ndcg@10/<arm>``: means over the partner's main validation users. The door lets those leave that the policy names.
+        ``ndcg@10/<arm>``: means over the partner's main validation users; those that the policy names may leave.
     """
     arms: dict[str, Values] = {"local": _own_arm("local", LOCAL, state)}
     if state.space is not None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from koinon.clients.words import Words
 from koinon.data import Domain
+from koinon.explain import explain
 from koinon.recommenders.protocol import Recommender, Request
 
 __all__ = ["Reasons"]
@@ -27,7 +25,7 @@ class Reasons:
     domain
         The catalogue.
     recommender
-        What scored it; history items are named where it can say what each contributes.
+        What scored it; see :func:`koinon.explain.explain` for what it can say of history items.
     words
         ``None`` where there is no space.
     """
@@ -62,22 +60,23 @@ class Reasons:
             reasons = []
             if wished is not None and wished[place] >= _NEAR:
                 reasons.append(f"near the wish in meaning ({wished[place]:.2f})")
-            named = self._from_history(request, item)
-            if named:
-                reasons.append(f"goes with {_quoted(named)}")
-            reasons += near[place]
+            reasons += self._from_history(request, item) + near[place]
             found.append(tuple(reasons) or (self._popular(item),))
         return found
 
     def _from_history(self, request: Request, item: int) -> list[str]:
-        """Titles of up to two history items that carry the score, heaviest first."""
-        contributions = getattr(self.recommender, "contributions", None)
-        if contributions is None or not len(request.history):
+        """What carries the recommender's own score: up to two history items by title, or popularity."""
+        if not len(request.history):
             return []
-        parts: NDArray[np.float64] = contributions(request, item)
-        order = np.argsort(-parts, kind="stable")[:2]
-        least = max(float(parts[order[0]]) * _SHARE, 1e-12)
-        return list(dict.fromkeys(self.titles[int(request.history[i])] for i in order if parts[i] >= least))
+        speaking = explain(self.recommender, request, item, domain=self.domain, limit=3)
+        least = speaking[0].value * _SHARE if speaking else 0.0
+        causes = [reason.text for reason in speaking if reason.kind == "history" and reason.value >= least][:2]
+        if causes:
+            return [f"goes with {_quoted(list(dict.fromkeys(causes)))}"]
+        near = [reason for reason in speaking if reason.kind == "near" and reason.value >= _NEAR][:1]
+        if near:
+            return [f"close in meaning to {_quoted([near[0].text])} ({near[0].value:.2f})"]
+        return []
 
     def _near(self, items: Sequence[int], texts: Sequence[str]) -> list[list[str]]:
         if not texts or self.words is None:

@@ -5,7 +5,6 @@ Nothing here sends anything. What is returned goes to the door.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Mapping
@@ -16,14 +15,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from koinon.clients.door import Adopted
 from koinon.clients.home import Home
 from koinon.clients.partner_state import Partners, PartnerState
 from koinon.clients.places import place
 from koinon.clients.wire import Ask, read_ask
-from koinon.config import atomic_path
+from koinon.config import write_atomically
 from koinon.errors import FederationError, PrivacyError
 from koinon.recommenders.federated import registry
 from koinon.recommenders.protocol import Catalogue, Contribution, FederatedRecommender, Release
@@ -151,8 +150,7 @@ class _Kept:
             if other != self.folder:
                 shutil.rmtree(other, ignore_errors=True)
         arrays = {name: np.ascontiguousarray(array) for name, array in learner.state().items()}
-        with atomic_path(self.folder / f"{self.learner}-{round_:06d}.safetensors") as temporary:
-            save_file(arrays, temporary, metadata={"about": json.dumps({"round": round_})})
+        write_atomically(self.folder / f"{self.learner}-{round_:06d}.safetensors", save(arrays))
         for old in [path for path in self._files() if self._round(path) <= round_ - _KEPT_ROUNDS]:
             old.unlink(missing_ok=True)
 

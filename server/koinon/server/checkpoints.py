@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
-from koinon.config import atomic_path, write_atomically
+from koinon.config import write_atomically
 from koinon.errors import FederationError, ResourceError
 from koinon.recommenders.protocol import Release
 
-__all__ = ["Checkpoint", "Checkpoints", "RunState", "read_release", "tensor_sha256"]
+__all__ = ["Checkpoint", "Checkpoints", "RunState", "read_release", "save_arrays", "tensor_sha256"]
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -112,15 +112,15 @@ class Checkpoints:
         ResourceError
             K801 the disk is full; the round before stays as it was.
         """
-        arrays = {f"release/{name}": np.ascontiguousarray(a) for name, a in checkpoint.release.arrays.items()}
-        arrays |= {f"plan/{name}": np.ascontiguousarray(a) for name, a in checkpoint.plan_state.items()}
+        arrays = {f"release/{name}": array for name, array in checkpoint.release.arrays.items()}
+        arrays |= {f"plan/{name}": array for name, array in checkpoint.plan_state.items()}
         about = {
             "number": checkpoint.release.number,
             "recommender": checkpoint.release.recommender,
             "info": dict(checkpoint.release.info),
             "participants": list(checkpoint.participants),
         }
-        _save(self.folder / f"{learner}.safetensors", arrays, {"checkpoint": json.dumps(about)})
+        save_arrays(self.folder / f"{learner}.safetensors", arrays, {"checkpoint": json.dumps(about)})
 
     def load(self, learner: str) -> Checkpoint | None:
         """The newest finished round, or ``None``.
@@ -168,7 +168,7 @@ class Checkpoints:
         releases.mkdir(parents=True, exist_ok=True)
         half = Path(tempfile.mkdtemp(dir=releases, prefix=f".{target.name}."))
         try:
-            _save(half / "tensors.safetensors", {n: np.ascontiguousarray(a) for n, a in release.arrays.items()}, {})
+            save_arrays(half / "tensors.safetensors", release.arrays)
             write_atomically(half / "manifest.json", json.dumps(manifest, indent=2) + "\n")
             half.chmod(0o755)
             half.rename(target)
@@ -202,15 +202,16 @@ def read_release(folder: Path) -> Release:
     return release
 
 
-def _save(path: Path, arrays: Arrays, metadata: dict[str, str]) -> None:
-    try:
-        with atomic_path(path) as temporary:
-            try:
-                save_file(dict(arrays), temporary, metadata=metadata)
-            except SafetensorError as error:
-                raise OSError(str(error)) from error
-    except OSError as error:
-        raise _full(path, error) from error
+def save_arrays(path: Path, arrays: Arrays, metadata: Mapping[str, str] | None = None) -> None:
+    """Write named arrays as safetensors, whole or not at all.
+
+    Raises
+    ------
+    ResourceError
+        K801 the disk is full.
+    """
+    rows = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    write_atomically(path, save(rows, dict(metadata or {})))
 
 
 def _load(path: Path) -> tuple[dict[str, NDArray[np.generic]], dict[str, str]]:

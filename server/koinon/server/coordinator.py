@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 from flwr.serverapp import Grid
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from koinon.errors import FederationError
 from koinon.recommenders.federated import registry
 from koinon.recommenders.protocol import Catalogue, Contribution, FederationPlan, Release, TensorSpec
-from koinon.server.checkpoints import Checkpoint, Checkpoints, RunState
+from koinon.server.checkpoints import Checkpoint, Checkpoints, RunState, save_arrays
 from koinon.server.exchange import Exchange, Outcome
 from koinon.server.federation import FederationConfig, LearnerConfig
 from koinon.server.progress import ProgressLog
@@ -40,8 +40,7 @@ class Contributions(Mapping[str, Contribution]):
 
     def put(self, partner: str, contribution: Contribution) -> None:
         """Write one contribution down."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        save_file({n: np.ascontiguousarray(a) for n, a in contribution.arrays.items()}, self._folder / partner)
+        save_arrays(self._folder / partner, contribution.arrays)
         self._people[partner] = (contribution.n_users, contribution.metrics)
 
     def __getitem__(self, partner: str) -> Contribution:

@@ -65,7 +65,7 @@ class PopularityPlan:
 
     def aggregate(self, release: Release, contributions: Mapping[str, Contribution]) -> Release:
         """Add the counts, one partner at a time, in the order of the partners' names, to what is remembered."""
-        total = release.arrays["counts"] * np.float64(self.config.memory)
+        total = release.arrays["counts"].astype(np.float64) * self.config.memory
         for partner in sorted(contributions):
             total += (1 - self.config.memory) * contributions[partner].arrays["counts"].astype(np.float64)
         return Release(
