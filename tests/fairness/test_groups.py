@@ -42,8 +42,11 @@ def test_a_group_that_is_served_worse_has_a_gap_clear_of_zero():
 
 
 def test_groups_served_alike_have_a_gap_whose_interval_holds_zero():
-    table = table_of(m=(300, 0.5), f=(300, 0.5))
-    assert table["f"]["gap_lo"] < 0 < table["f"]["gap_hi"]
+    per_user, users, ids = population(m=(300, 0.5), f=(300, 0.5))
+    alike = per_user.with_columns(pl.Series("ndcg@10", np.tile(per_user["ndcg@10"].head(300), 2)))
+    table = group_table(alike, users, ["gender"], user_ids=ids)
+    assert table["gap"].abs().max() < 1e-12
+    assert table["gap_lo"].max() < 0 < table["gap_hi"].min()
 
 
 def test_unknowns_are_counted_and_are_in_no_gap():

@@ -51,7 +51,7 @@ def test_ease_reproduces_the_leak_free_figures_on_ml_100k(ml_100k):
 
 
 def test_on_the_whole_catalogue_of_ml_100k_the_figure_hangs_on_which_of_equal_times_is_last(ml_100k):
-    """44 % of the users have several events at their last time; by their order HR@10 is .115 to .159 (.139 published)."""
+    """44 % of users have several events at their last time; by their order HR@10 is .115 to .159 (published: .139)."""
     model = EASE(EaseConfig(lambda_=300.0)).fit(ml_100k.train, None, rng=np.random.default_rng(0))
     whole = evaluate(model, ml_100k.train, ml_100k.test, slices=("all",))
     assert 0.10 < whole.mean("hr@10") < 0.17
