@@ -11,7 +11,7 @@ from koinon.recommenders.federated.identities import catalogue_of, look_up
 from koinon.recommenders.federated.pairs import PairList
 from koinon.recommenders.protocol import Release
 
-__all__ = ["Others", "own_counts", "own_pairs", "pair_list", "work_matrix", "works_of"]
+__all__ = ["Carried", "Others", "is_in", "own_counts", "own_pairs", "pair_list", "work_matrix", "works_of"]
 
 Floats = NDArray[np.float32]
 
@@ -60,40 +60,21 @@ def pair_list(release: Release) -> PairList:
     return PairList(release.arrays["start"].astype(np.int64), release.arrays["other"].astype(np.int32))
 
 
-class Others:
-    """What the sums hold beyond a partner's own events, carried over to its items.
-
-    Parameters
-    ----------
-    domain
-        The partner's training domain.
-    release
-        Of a :class:`GramPlan`.
-    match_key
-        The partners' secret, where keys travel as keyed hashes.
+class Carried:
+    """A Gram matrix of other people's, over some of a partner's items.
 
     Attributes
     ----------
     item
-        ``int32[m]``: the items that others list too.
+        ``int32[m]``: the items.
     gram
-        ``float32[m, m]``: the others' co-occurrence of those items; zero between two editions of one work, whose
-        readers are divided among them in proportion to the partner's own.
+        ``float32[m, m]``: the others' co-occurrence of them.
+    own_counts
+        ``int64[m]``: the partner's own events of them.
     """
 
-    def __init__(self, domain: Domain, release: Release, match_key: bytes | None = None) -> None:
-        work = works_of(domain, release, match_key)
-        self.items = domain.n_items
-        self.item = np.flatnonzero(work >= 0).astype(np.int32)
-        self.own_counts = domain.item_counts[self.item].astype(np.float64)
-        own, position = np.unique(work[self.item], return_inverse=True)
-        gram = _between_works(domain, release, work, own.astype(np.int32))
-        weight = self.own_counts + 1.0
-        portion = (weight / np.bincount(position, weight, minlength=len(own))[position]).astype(np.float32)
-        taken = gram.diagonal()[position] * portion
-        self.gram: Floats = gram[np.ix_(position, position)] * portion[:, None] * portion[None, :]
-        self.gram[position[:, None] == position[None, :]] = 0.0
-        self.gram[np.diag_indices_from(self.gram)] = taken
+    def __init__(self, item: NDArray[np.int32], gram: Floats, own_counts: NDArray[np.int64]) -> None:
+        self.item, self.gram, self.own_counts = item, gram, own_counts
 
     def __bool__(self) -> bool:
         return bool(len(self.item)) and bool(self.gram.diagonal().any())
@@ -130,28 +111,58 @@ class Others:
         return counts
 
 
-def _between_works(domain: Domain, release: Release, work: NDArray[np.int32], own: NDArray[np.int32]) -> Floats:
-    """Total less the partner's own part over its works ``own``, ``float32[works, works]``, counts on the diagonal.
+class Others(Carried):
+    """What a release's sums hold beyond a partner's own events, carried over to its items.
 
-    Without the pairs (a release of the first round) only the diagonal is filled.
+    Readers of a work that the partner has in several editions are divided among these in proportion to its own readers
+    (each reader holds one of them, so that two editions never occur together).
+
+    Parameters
+    ----------
+    domain
+        The partner's training domain.
+    release
+        Of a :class:`GramPlan`.
+    match_key
+        The partners' secret, where keys travel as keyed hashes.
     """
-    taken = work_matrix(domain, work, own)
-    clip = float(release.info["clip"])
-    counts = release.arrays["counts"][own].astype(np.float64)
-    if _is_in(domain, release, "counts"):
-        counts -= own_counts(taken, clip)
-    gram = np.zeros((len(own), len(own)), dtype=np.float32)
-    if "pairs" in release.arrays:
-        place, first, second = pair_list(release).held(own)
-        pairs = release.arrays["pairs"][place].astype(np.float64)
-        if _is_in(domain, release, "pairs"):
-            pairs -= own_pairs(taken, clip)[first, second]
-        gram[first, second] = np.maximum(pairs, 0.0)
-        gram += gram.T
-    gram[np.diag_indices_from(gram)] = np.maximum(counts, 0.0)
-    return gram
+
+    def __init__(self, domain: Domain, release: Release, match_key: bytes | None = None) -> None:
+        work = works_of(domain, release, match_key)
+        item = np.flatnonzero(work >= 0).astype(np.int32)
+        own, position = np.unique(work[item], return_inverse=True)
+        between = self._between_works(domain, release, work, own.astype(np.int32))
+        weight = domain.item_counts[item] + 1.0
+        portion = (weight / np.bincount(position, weight, minlength=len(own))[position]).astype(np.float32)
+        gram = between[np.ix_(position, position)] * portion[:, None] * portion[None, :]
+        gram[position[:, None] == position[None, :]] = 0.0
+        gram[np.diag_indices_from(gram)] = between.diagonal()[position] * portion
+        super().__init__(item, gram, domain.item_counts[item])
+
+    def _between_works(
+        self, domain: Domain, release: Release, work: NDArray[np.int32], own: NDArray[np.int32]
+    ) -> Floats:
+        """Total less the partner's own part over its works ``own``, ``float32[works, works]``, counts on the diagonal.
+
+        Without the pairs (a release of the first round) only the diagonal is filled.
+        """
+        taken = work_matrix(domain, work, own)
+        clip = float(release.info["clip"])
+        counts = release.arrays["counts"][own].astype(np.float64)
+        if is_in(domain, release, "counts"):
+            counts -= own_counts(taken, clip)
+        gram = np.zeros((len(own), len(own)), dtype=np.float32)
+        if "pairs" in release.arrays:
+            place, first, second = pair_list(release).held(own)
+            pairs = release.arrays["pairs"][place].astype(np.float64)
+            if is_in(domain, release, "pairs"):
+                pairs -= own_pairs(taken, clip)[first, second]
+            gram[first, second] = np.maximum(pairs, 0.0)
+            gram += gram.T
+        gram[np.diag_indices_from(gram)] = np.maximum(counts, 0.0)
+        return gram
 
 
-def _is_in(domain: Domain, release: Release, sums: str) -> bool:
+def is_in(domain: Domain, release: Release, sums: str) -> bool:
     """Whether the partner's own part is in the sums: it may have been left out of a round."""
     return domain.name in str(release.info.get(f"{sums}_from", "")).split(",")

@@ -20,7 +20,7 @@ from koinon.recommenders.conventional import SemanticEaseConfig, semantic_prior
 from koinon.recommenders.conventional._families import _EaseTrial as EaseTrial
 from koinon.recommenders.conventional._solve import Matrix
 from koinon.recommenders.federated.gram import GramConfig
-from koinon.recommenders.federated.gram_sums import Others
+from koinon.recommenders.federated.gram_sums import Carried
 from koinon.space import Space
 
 __all__ = ["reheld", "search"]
@@ -50,7 +50,7 @@ MOST_ROUNDS = 4
 
 def search(
     config: GramConfig,
-    others: Others | None,
+    others: Carried | None,
     split: Split,
     space: Space | None,
     *,
@@ -59,8 +59,11 @@ def search(
     rows: int,
     caution: float,
     on_trial: OnTrial,
+    ranked: int | None = None,
 ) -> tuple[GramConfig, list[Trial]]:
     """Return the best settings and all trials; see :meth:`FederatedGram.tune`.
+
+    With ``ranked`` only the first so many items are held out and ranked; the rest speak for them.
 
     From ``start``, or else from what is best without the others, it varies how much of them is taken in and the
     ridge, then what costs no factorisation: the prior, the popularity, and the columns of rarely taken items.
@@ -71,7 +74,7 @@ def search(
         if not others:
             return begin, []
     trials: list[Trial] = []
-    asked = _Asked(split, others, space, rng, rows)
+    asked = _Asked(split, others, space, rng, rows, ranked)
 
     def go(from_: GramConfig, axes: tuple[Axis, ...]) -> GramConfig:
         best, tried = descend("federated_gram", from_, axes, asked, budget=100, caution=caution, on_trial=on_trial)
@@ -88,10 +91,11 @@ def search(
     return (joined if ahead else begin), trials
 
 
-def reheld(split: Split, rng: np.random.Generator) -> tuple[Domain, EvaluationSet]:
+def reheld(split: Split, rng: np.random.Generator, ranked: int | None = None) -> tuple[Domain, EvaluationSet]:
     """Hold out another event of each main validation user: ``(training domain, validation set)``.
 
-    The validation event joins training (unless its item is withheld as cold), a random one leaves it.
+    The validation event joins training (unless its item is withheld as cold), a random one leaves it, among the first
+    ``ranked`` items.
     """
     validation, domain = split.validation, split.train
     asked = np.flatnonzero(validation.main & (np.diff(validation.target_indptr) > 0))
@@ -100,11 +104,12 @@ def reheld(split: Split, rng: np.random.Generator) -> tuple[Domain, EvaluationSe
     item = validation.target_items[entered]
     user = np.concatenate([domain.events.user, user[~split.cold_item[item]]])
     item = np.concatenate([domain.events.item, item[~split.cold_item[item]]])
-    order = np.lexsort((rng.random(len(user)), user))
-    user, item = user[order], item[order]
+    outside = np.zeros(len(item), dtype=np.bool_) if ranked is None else item >= ranked
+    order = np.lexsort((rng.random(len(user)), outside, user))
+    user, item, outside = user[order], item[order], outside[order]
     main = np.zeros(domain.n_users, dtype=np.bool_)
     main[validation.user[asked]] = True
-    leaves = np.concatenate([[True], user[1:] != user[:-1]]) & main[user]
+    leaves = np.concatenate([[True], user[1:] != user[:-1]]) & main[user] & ~outside
     train = domain.with_events(Interactions(user[~leaves], item[~leaves]))
     held_user, held_item = user[leaves], item[leaves]
     histories = [train.history(row) for row in held_user.tolist()]
@@ -125,7 +130,13 @@ class _Asked:
     """Asks the validation users, each as often as their number demands; one value per user, their mean."""
 
     def __init__(
-        self, split: Split, others: Others | None, space: Space | None, rng: np.random.Generator, rows: int
+        self,
+        split: Split,
+        others: Carried | None,
+        space: Space | None,
+        rng: np.random.Generator,
+        rows: int,
+        ranked: int | None = None,
     ) -> None:
         prior = None
         if space is not None:
@@ -134,10 +145,12 @@ class _Asked:
         rounds = 1
         if split.train.events.time is None and split.validation.time is None:
             rounds = int(np.clip(round(ANSWERS / max(users, 1)), 1, MOST_ROUNDS))
-        sets = [(split.train, split.validation), *(reheld(split, rng) for _ in range(rounds - 1))]
+        sets = [(split.train, split.validation), *(reheld(split, rng, ranked) for _ in range(rounds - 1))]
         self._rounds: list[_Round] = []
         for domain, held in sets:
             validator = Validator(domain, held, "ndcg@10", rng, rows)
+            if ranked is not None:
+                _never_rank(validator, ranked)
             self._rounds.append(_Round(validator, others, prior))
         self._users = np.unique([request.user or 0 for round_ in self._rounds for request in round_.validator.requests])
         self._known: dict[GramConfig, Doubles] = {}
@@ -154,10 +167,20 @@ class _Asked:
         return self._known[config]
 
 
+def _never_rank(validator: Validator, ranked: int) -> None:
+    """Mask the items from ``ranked`` on for everybody."""
+    row, item = np.divmod(
+        np.arange(len(validator.requests) * (validator.domain.n_items - ranked)),
+        max(validator.domain.n_items - ranked, 1),
+    )
+    seen_row, seen_item = validator.seen
+    validator.seen = (np.concatenate([seen_row, row]), np.concatenate([seen_item, item + ranked]))
+
+
 class _Round:
     """One set of held-out events, and the solutions that do not know them."""
 
-    def __init__(self, validator: Validator, others: Others | None, prior: csc_matrix | None) -> None:
+    def __init__(self, validator: Validator, others: Carried | None, prior: csc_matrix | None) -> None:
         self.validator = validator
         self.others = others
         self.prior = prior
@@ -175,7 +198,7 @@ class _JoinedTrial(EaseTrial):
     """Trials of EASE on the partner's own Gram matrix and the others'."""
 
     def __init__(
-        self, validator: Validator, others: Others | None, prior: csc_matrix | None, share: float, cap: float | None
+        self, validator: Validator, others: Carried | None, prior: csc_matrix | None, share: float, cap: float | None
     ) -> None:
         super().__init__(validator, None)
         self.prior = prior
