@@ -34,7 +34,7 @@ from koinon.evaluation import evaluate
 from koinon.recommenders import store
 from koinon.recommenders.conventional import Popularity, SemanticEASE
 from koinon.recommenders.protocol import Recommender
-from koinon.recommenders.tuning import LOCAL, LOCAL_SPACE, Family, tune
+from koinon.recommenders.tuning import LOCAL, tune, tune_local
 
 __all__ = ["CAUTION", "Choice", "choose", "fit_arms"]
 
@@ -99,9 +99,7 @@ def fit_arms(state: PartnerState, ask: Ask) -> dict[str, float]:
     dict
         ``ndcg@10/<arm>``: means over the partner's main validation users; those that the policy names may leave.
     """
-    arms: dict[str, Values] = {"local": _own_arm("local", LOCAL, state)}
-    if state.space is not None:
-        arms["local_space"] = _own_arm("local_space", LOCAL_SPACE, state)
+    arms = _own_arms(state)
     own = "local_space" if "local_space" in arms else "local"
     federated = {name: _federated_arm(name, state, ask) for name in ask.releases}
     choice = choose(own, federated, arms[own])
@@ -117,26 +115,31 @@ def fit_arms(state: PartnerState, ask: Ask) -> dict[str, float]:
     return {f"ndcg@10/{arm}": float(values.mean()) for arm, values in arms.items() if len(values)}
 
 
-def _own_arm(arm: str, families: tuple[Family, ...], state: PartnerState) -> Values:
-    folder = state.home.models / arm
+def _own_arms(state: PartnerState) -> dict[str, Values]:
+    """Fit what needs no federation, tuned on validation; or take what an earlier run has kept."""
+    names = ("local",) if state.space is None else ("local", "local_space")
     made_of = {
         "vault": state.vault.fingerprint(),
         "split": state.agreement.split_json,
-        "encoder": state.space.fingerprint if arm == "local_space" and state.space is not None else "",
+        "encoder": state.space.fingerprint if state.space is not None else "",
         "seed": state.agreement.seed,
         "koinon": version("koinon"),
     }
-    kept = _kept(folder, made_of)
-    if kept is not None:
-        return kept
+    kept = {name: _kept(state.home.models / name, made_of) for name in names}
+    if all(values is not None for values in kept.values()):
+        return {name: values for name, values in kept.items() if values is not None}
     rng = np.random.default_rng(state.agreement.seed)
-    space = state.space if arm == "local_space" else None
-    recommender: Recommender
-    recommender = SemanticEASE() if space is not None else Popularity()
+    recommenders: dict[str, Recommender] = {"local": Popularity(), "local_space": SemanticEASE()}
     with _stated_settings_where_nobody_can_be_asked():
-        recommender = tune(families, state.split, space, rng=rng).build()
-    recommender.fit(state.domain, space, rng=rng)
-    return _keep(folder, recommender, state, made_of)
+        if state.space is None:
+            recommenders["local"] = tune(LOCAL, state.split, None, rng=rng).build()
+        else:
+            recommenders = {n: chosen.build() for n, chosen in tune_local(state.split, state.space, rng=rng).items()}
+    found = {}
+    for name in names:
+        recommenders[name].fit(state.domain, state.space, rng=rng)
+        found[name] = _keep(state.home.models / name, recommenders[name], state, made_of)
+    return found
 
 
 @contextmanager
