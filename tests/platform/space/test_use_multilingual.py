@@ -106,14 +106,14 @@ def test_a_damaged_weights_file_is_named(encoder, tmp_path, monkeypatch):
 
 
 def test_four_times_as_fast_as_the_package_as_shipped(encoder, many_titles):
-    shipped = USE()
-    shipped.encode(many_titles[:2])
-    encoder.encode(many_titles[:2])
-    texts = many_titles * 2
-    began = time.perf_counter()
-    encoder.encode(texts)
-    ours = len(texts) / (time.perf_counter() - began)
-    began = time.perf_counter()
-    shipped.encode(many_titles[:100])
-    theirs = 100 / (time.perf_counter() - began)
-    assert ours >= theirs
+    def best_rate(encode, texts):
+        encode(texts[:2])
+        seconds = []
+        for _ in range(2):
+            began = time.perf_counter()
+            encode(texts)
+            seconds.append(time.perf_counter() - began)
+        return len(texts) / min(seconds)
+
+    theirs = best_rate(USE().encode, many_titles[:20])
+    assert best_rate(encoder.encode, many_titles) >= 4 * theirs
