@@ -164,6 +164,10 @@ class SemanticEaseFamily:
             Axis("popularity_weight", (0.0,)),
             Axis("popularity_weight", (0.3, 3.0), relative=True),
             Axis("beta", (0.55, 1.8), relative=True),
+            Axis("lambda_", (0.55, 1.8), relative=True),
+            Axis("popularity_weight", (0.5, 2.0), relative=True),
+            Axis("cold_weight", (0.3, 3.0), relative=True),
+            Axis("beta", (0.55, 1.8), relative=True),
         ]
         plain = self.start or EaseConfig(item_power=0.25)
         start = SemanticEaseConfig(beta=0.0, cold_weight=0.1, **plain.model_dump())
