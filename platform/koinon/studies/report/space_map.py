@@ -15,7 +15,7 @@ from koinon.studies.report.contents import SpaceMap
 __all__ = ["lay_out", "map_space"]
 
 
-def map_space(domains: Mapping[str, Domain], space: Space, *, points: int = 2400, seed: int = 0) -> SpaceMap:
+def map_space(domains: Mapping[str, Domain], space: Space, *, points: int = 2000, seed: int = 0) -> SpaceMap:
     """Lay out about ``points`` items, as many of each partner's as of any other's (fewer where it has fewer).
 
     Raises
@@ -52,6 +52,7 @@ def lay_out(vectors: NDArray[np.float32], *, seed: int = 0, dimensions: int = 30
     try:
         from sklearn.decomposition import PCA
         from sklearn.manifold import TSNE
+        from threadpoolctl import threadpool_limits
     except ModuleNotFoundError as error:
         raise ResourceError(
             "K806", "The Python package `scikit-learn` is not installed.", "Install `koinon[report]`."
@@ -62,7 +63,8 @@ def lay_out(vectors: NDArray[np.float32], *, seed: int = 0, dimensions: int = 30
     reduced = PCA(min(dimensions, count, vectors.shape[1]), random_state=seed).fit_transform(vectors)
     if count < 8:
         return np.asarray(reduced[:, :2], dtype=np.float32)
-    layout = TSNE(
-        2, perplexity=min(30.0, count / 4), init="pca", learning_rate="auto", max_iter=500, random_state=seed
-    ).fit_transform(reduced)
+    embed = TSNE(2, perplexity=min(30.0, count / 4), init="pca", learning_rate="auto", max_iter=500, random_state=seed)
+    # one thread: several would wait for each other at every step, for minutes where the machine has other work
+    with threadpool_limits(1):
+        layout = embed.fit_transform(reduced)
     return np.asarray(layout, dtype=np.float32)
