@@ -10,7 +10,6 @@ import fcntl
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -69,16 +68,16 @@ def ask_worker(phase: Phase, home: Home, said: bytes, tensors: Arrays) -> Result
 def _connected(home: Home) -> socket.socket:
     path = socket_path(home.folder)
     deadline = time.monotonic() + START_SECONDS
-    process: subprocess.Popen[bytes] | None = None
+    worker: int | None = None
     while time.monotonic() < deadline:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.connect(str(path))
         except OSError:
             connection.close()
-            if process is None:
-                process = _start(home)
-            elif process.poll() not in (None, 0):
+            if worker is None:
+                worker = _start(home)
+            elif _gave_up(worker):
                 break
             time.sleep(0.05)
             continue
@@ -89,12 +88,27 @@ def _connected(home: Home) -> socket.socket:
     raise FederationError("K725", "The partner's worker could not be started.", "See federation/errors.log.")
 
 
-def _start(home: Home) -> subprocess.Popen[bytes]:
+def _start(home: Home) -> int:
+    """Start the worker in a session of its own and return its process id; nobody waits for it."""
     command = [sys.executable, "-m", "koinon.clients.worker", str(home.folder), str(os.getppid())]
     log = home.folder / "federation" / "errors.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        streams = [(os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
+        nothing = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+        return os.posix_spawn(sys.executable, command, os.environ, file_actions=[nothing, *streams], setsid=True)
+    finally:
+        os.close(output)
+
+
+def _gave_up(worker: int) -> bool:
+    """Whether a worker that was started has ended with an error (one that gives way to another ends without)."""
+    try:
+        ended, status = os.waitpid(worker, os.WNOHANG)
+    except ChildProcessError:
+        return False
+    return ended == worker and os.waitstatus_to_exitcode(status) != 0
 
 
 def main(folder: Path, watched: int) -> int:
