@@ -1,0 +1,284 @@
+"""A partner's half of federated adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csc_matrix, csr_matrix
+
+from koinon.data import Domain, Split
+from koinon.errors import RecommenderError
+from koinon.recommenders._search import Trial
+from koinon.recommenders.conventional import (
+    LinearItemModel,
+    SemanticEASE,
+    SemanticEaseConfig,
+    cold_columns,
+    gram_matrix,
+    item_scale,
+    semantic_prior,
+    solve_ease,
+)
+from koinon.recommenders.federated.adapters._config import AdaptersConfig
+from koinon.recommenders.federated.adapters._sums import (
+    factor_sums,
+    factors,
+    item_scales,
+    item_vectors,
+    moment,
+    semantic_sums,
+    unit,
+)
+from koinon.recommenders.federated.gram_sums import Others, is_in, own_counts, work_matrix, works_of
+from koinon.recommenders.federated.identities import identity_key
+from koinon.recommenders.protocol import Contribution, Release, Request, Task
+from koinon.recommenders.ranking import history_matrix
+from koinon.space import Space
+
+__all__ = ["FactorOthers", "FederatedAdapters", "editions", "learned_vectors"]
+
+Floats = NDArray[np.float32]
+
+
+class FactorOthers(Others):
+    """What the others know of this partner's works, from the shared factors."""
+
+    def _between_works(
+        self, domain: Domain, release: Release, work: NDArray[np.int32], own: NDArray[np.int32]
+    ) -> Floats:
+        """The others' co-occurrence of the works ``own`` by the factors, their counts on the diagonal.
+
+        The partner takes its own part out of the totals before it factorises them, so it never hears its own echo.
+        """
+        taken = work_matrix(domain, work, own)
+        clip = float(release.info["clip"])
+        counts = release.arrays["counts"].astype(np.float64)
+        scales = item_scales(counts[own])
+        if is_in(domain, release, "counts"):
+            counts[own] -= own_counts(taken, clip)
+        gram = np.zeros((len(own), len(own)), dtype=np.float32)
+        if "image" in release.arrays:
+            basis = release.arrays["start"].astype(np.float32)
+            image = release.arrays["image"].astype(np.float64)
+            if is_in(domain, release, "image"):
+                image[own] -= factor_sums(taken, scales, basis[own], clip)
+            found = (factors(basis, image)[own] / scales[:, None]).astype(np.float32)
+            gram = found @ found.T
+        gram[np.diag_indices_from(gram)] = np.maximum(counts[own], 0.0)
+        return gram
+
+
+class FederatedAdapters(SemanticEASE):
+    """Contributes clipped sums, and solves at home on its own events, the shared factors and the shared projection.
+
+    ``B = P(G + λβS)`` with zero diagonal, as :class:`SemanticEASE`; but ``G`` is the partner's own Gram matrix plus
+    what the factors say of the others' (bounded by ``cap`` times an item's own events), and ``S`` mixes the nearest
+    items by text and creator with the nearest under the learned projection. Other editions of what a person has had go
+    to the end of the list.
+
+    Parameters
+    ----------
+    config
+        As the federation has agreed; the partner's own settings may be tuned (:meth:`tune`).
+    match_key
+        The partners' secret, where keys travel as keyed hashes.
+    """
+
+    name: ClassVar[str] = "federated_adapters"
+    config_type: ClassVar[type[AdaptersConfig]] = AdaptersConfig
+
+    def __init__(self, config: AdaptersConfig | None = None, *, match_key: bytes | None = None) -> None:
+        super().__init__(config or AdaptersConfig())
+        self.config: AdaptersConfig
+        self.match_key = match_key
+        self.release: Release | None = None
+        self._editions: csr_matrix | None = None
+
+    def attach(self, domain: Domain, space: Space | None) -> None:
+        """Give the partner's space before the first :meth:`contribute`; ``domain`` is not used."""
+        self.space = space
+
+    def contribute(self, domain: Domain, release: Release, task: Task) -> Contribution:
+        """Sum over this partner's people and catalogue what the task names.
+
+        Raises
+        ------
+        RecommenderError
+            K404 no space is attached, K452 the task names a tensor this learner does not know.
+        """
+        work = works_of(domain, release, self.match_key)
+        own = np.unique(work[work >= 0]).astype(np.int32)
+        taken = work_matrix(domain, work, own)
+        arrays: dict[str, NDArray[np.generic]] = {}
+        for spec in task.specs:
+            sums = np.zeros(spec.shape, dtype=np.float32)
+            if spec.name == "counts":
+                sums[own] = own_counts(taken, spec.clip)
+            elif spec.name == "image":
+                scales = item_scales(release.arrays["counts"][own])
+                sums[own] = factor_sums(taken, scales, release.arrays["basis"][own].astype(np.float32), spec.clip)
+            elif spec.name == "moment":
+                sums[:] = moment(item_vectors(domain, self._space()))
+            elif spec.name == "semantic":
+                sums[:] = semantic_sums(domain.matrix, _whitened(domain, release, self._space()), spec.clip)
+            elif spec.name == "spread":
+                vectors = _whitened(domain, release, self._space()).astype(np.float64)
+                sums[:] = vectors.T @ vectors
+            else:
+                raise RecommenderError("K452", f"{self.name} has no {spec.name}.", "Are all partners on one version?")
+            arrays[spec.name] = sums
+        return Contribution(arrays, n_users=domain.n_users)
+
+    def receive(self, release: Release) -> None:
+        """Adopt the shared part; :meth:`fit` joins it with the private one.
+
+        Raises
+        ------
+        RecommenderError
+            K453 the release holds numbers that are not finite.
+        """
+        for name, array in release.arrays.items():
+            if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+                raise RecommenderError("K453", f"The release's {name} is not finite.", "Ask for an earlier release.")
+        self.release = release
+
+    def fit(self, domain: Domain, space: Space | None, *, rng: np.random.Generator) -> Self:
+        """Solve on the partner's own events and the shared parts; ``rng`` is not used.
+
+        Without a release the partner's own parts are all there is.
+
+        Raises
+        ------
+        RecommenderError
+            K404 without a space; K401-K403 as :func:`solve_ease`.
+        """
+        self._enter(space, domain)
+        settings = self.config
+        gram = gram_matrix(domain.matrix, user_power=settings.user_power)
+        counts = domain.item_counts.astype(np.float64)
+        others = self.others(domain)
+        if others:
+            others.add_to(gram, settings.share, settings.cap)
+            counts = others.known(counts, settings.share, settings.cap)
+        prior = self.prior(domain, self._space())
+        scale = item_scale(gram)
+        divisor = (scale**-settings.item_power).astype(gram.dtype)
+        gram *= divisor[:, None]
+        gram *= divisor
+        weights = solve_ease(gram, settings.lambda_, prior, settings.beta)
+        weight = settings.beta if settings.cold_weight is None else settings.cold_weight
+        known = np.ceil(counts).astype(np.int64)
+        cold_columns(weights, prior, weight, known, settings.cold_threshold, blend=settings.cold_blend)
+        weights *= divisor[:, None]
+        weights *= (scale**settings.output_power).astype(weights.dtype)
+        return self.adopt(weights.astype(np.float32, copy=False), domain)
+
+    def prior(self, domain: Domain, space: Space) -> csc_matrix:
+        """Who speaks for whom before any event: ``float32[items, items]``, frozen and learned neighbours mixed."""
+        settings = self.config
+        frozen = semantic_prior(item_vectors(domain, space, settings.creator), settings.neighbours)
+        shared = None if self.release is None else learned_vectors(domain, self.release, space)
+        if shared is None or not settings.learned:
+            return frozen
+        learned = semantic_prior(shared, settings.neighbours)
+        mixed = np.float32(1 - settings.learned) * frozen + np.float32(settings.learned) * learned
+        return csc_matrix(mixed)
+
+    def others(self, domain: Domain) -> FactorOthers | None:
+        """What the factors say of the others, on this partner's items; ``None`` without a release."""
+        if self.release is None or not len(self.release.arrays["counts"]):
+            return None
+        return FactorOthers(domain, self.release, self.match_key)
+
+    def tune(
+        self,
+        split: Split,
+        space: Space | None,
+        *,
+        rng: np.random.Generator,
+        start: SemanticEaseConfig | None = None,
+        rows: int = 2000,
+        caution: float = 0.5,
+        on_trial: Callable[[Trial], None] | None = None,
+    ) -> list[Trial]:
+        """Choose the partner's own settings on its validation users and keep them in ``config``.
+
+        The search goes from ``start`` (arm ``local_space``) to the private parts, then takes the shared ones in only
+        where that is better by ``caution`` standard errors of the paired gain. Arguments and errors as
+        :meth:`koinon.recommenders.federated.gram.FederatedGram.tune`.
+
+        Raises
+        ------
+        RecommenderError
+            K404 without a space, K407 there is nobody to validate on.
+        """
+        from koinon.recommenders.federated.adapters._tuning import search
+
+        if space is None:
+            raise RecommenderError("K404", f"{self.name} needs a semantic space.", "Open one with koinon.space.")
+        self.config, trials = search(
+            self, split, space, rng=rng, start=start, rows=rows, caution=caution, on_trial=on_trial
+        )
+        return trials
+
+    def score(self, requests: Sequence[Request], candidates: NDArray[np.int32] | None = None) -> Floats:
+        """As :meth:`SemanticEASE.score`; other editions of history items fall below everything without them."""
+        scores = super().score(requests, candidates)
+        if not self.config.own_editions or self._editions is None or not self._editions.nnz:
+            return scores
+        had = csr_matrix(history_matrix(requests, self.n_items) @ self._editions)
+        row, column = (had if candidates is None else had[:, candidates]).nonzero()
+        scores[row, column] = -1.0 - np.abs(scores[row, column])
+        return scores
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """Return what was learned; nothing before :meth:`fit` (the learner keeps nothing between rounds)."""
+        return super().state() if self.n_items else {}
+
+    def restore(self, state: Mapping[str, NDArray[np.generic]], domain: Domain, space: Space | None) -> Self:
+        """Adopt what an equal recommender learned; an empty state leaves it as it is."""
+        if state:
+            LinearItemModel.restore(self, state, domain, space)
+            self._enter(space, domain)
+        return self
+
+    def _enter(self, space: Space | None, domain: Domain) -> None:
+        super()._enter(space, domain)
+        self._editions = editions(domain)
+
+    def _space(self) -> Space:
+        if self.space is None:
+            raise RecommenderError("K404", f"{self.name} needs a semantic space.", "Attach one before it is asked.")
+        return self.space
+
+
+def _whitened(domain: Domain, release: Release, space: Space) -> Floats:
+    """Items in the agreed directions of the space, ``float32[items, q]``, unit rows."""
+    centred = item_vectors(domain, space) - release.arrays["mean"].astype(np.float32)
+    return unit(centred @ release.arrays["whitening"].astype(np.float32))
+
+
+def learned_vectors(domain: Domain, release: Release, space: Space) -> Floats | None:
+    """Items under the shared projection, ``float32[items, q]``, unit rows; ``None`` before it is learned."""
+    if "adapter" not in release.arrays:
+        return None
+    return unit(_whitened(domain, release, space) @ release.arrays["adapter"].astype(np.float32))
+
+
+def editions(domain: Domain) -> csr_matrix:
+    """Which items of a catalogue are editions of one work: ``float32[items, items]``, binary, zero diagonal.
+
+    Equal normalised title and creator; an item without a creator has no other editions (titles alone repeat).
+    """
+    groups: dict[str, list[int]] = {}
+    titles, creators = domain.items["title"].to_list(), domain.items["creator"].to_list()
+    for item, (title, creator) in enumerate(zip(titles, creators, strict=True)):
+        if creator:
+            groups.setdefault(identity_key(title, creator), []).append(item)
+    pairs = [(a, b) for group in groups.values() if len(group) > 1 for a in group for b in group if a != b]
+    ends = np.array(pairs, dtype=np.int32).reshape(-1, 2)
+    ones = np.ones(len(ends), dtype=np.float32)
+    return csr_matrix((ones, (ends[:, 0], ends[:, 1])), shape=(domain.n_items, domain.n_items))

@@ -1,0 +1,117 @@
+"""The server's half of federated adapters: which sums to ask for, and what the totals mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from koinon.errors import RecommenderError
+from koinon.recommenders.federated.adapters._config import AdaptersConfig
+from koinon.recommenders.federated.adapters._sums import orthonormal, projection, whitening
+from koinon.recommenders.federated.identities import match_identities
+from koinon.recommenders.protocol import Catalogue, Contribution, Release, Task, TensorSpec
+from koinon.space import Space
+
+__all__ = ["UNPROTECTED", "AdaptersPlan"]
+
+UNPROTECTED = "none: the server sees each partner's sums in the clear"
+
+
+class AdaptersPlan:
+    """Asks for sums and turns them into the shared projection and the works' factors.
+
+    Round 1 sums how often each shared work is taken and the catalogues' moments in the space; round 2 what people take
+    together, seen through texts; from round 2 on each round is one step of orthogonal iteration on the sum of all
+    partners' scaled co-occurrence. Sums make a round over many partners the same as over their joined data: there
+    is no drift to correct, and a small partner is not outvoted by an average.
+
+    Attributes
+    ----------
+    rounds
+        As configured.
+    """
+
+    name: ClassVar[str] = "federated_adapters"
+    config_type: ClassVar[type[AdaptersConfig]] = AdaptersConfig
+
+    def __init__(self, config: AdaptersConfig | None = None) -> None:
+        self.config = config or AdaptersConfig()
+        self.rounds: int = self.config.rounds
+
+    def initial(self, catalogues: Sequence[Catalogue], space: Space | None, *, rng: np.random.Generator) -> Release:
+        """Match the catalogues to works and draw the first basis.
+
+        Raises
+        ------
+        RecommenderError
+            K450 without a space.
+        """
+        if space is None:
+            raise RecommenderError("K450", "Federated adapters need a semantic space.", "Name an encoder.")
+        works = match_identities(catalogues, space, edition=self.config.edition, translation=self.config.translation)
+        width = min(self.config.width, works.n)
+        arrays: dict[str, NDArray[np.generic]] = {
+            "hashes": works.hashes,
+            "identity": works.identity,
+            "counts": np.zeros(works.n, dtype=np.float32),
+            "basis": orthonormal(rng.standard_normal((works.n, width))),
+        }
+        info: dict[str, float | int | str] = {
+            "protection": UNPROTECTED,
+            "clip": self.config.clip,
+            "dimension": 2 * space.dimension,
+        }
+        return Release(0, self.name, arrays, info)
+
+    def task(self, release: Release, round_: int) -> Task:
+        """Counts and moments in round 1, the semantic sums in round 2, the factors' next step from round 2 on."""
+        clip = self.config.clip
+        if round_ == 1:
+            side = 1 + int(release.info["dimension"])
+            counts = TensorSpec("counts", release.arrays["counts"].shape, "float32", "sum", clip)
+            return Task(round_, (counts, TensorSpec("moment", (side, side), "float32", "sum")))
+        specs = [TensorSpec("image", release.arrays["basis"].shape, "float32", "sum", clip)]
+        if round_ == 2:
+            side = release.arrays["whitening"].shape[1]
+            specs.append(TensorSpec("semantic", (side, side), "float32", "sum", clip))
+            specs.append(TensorSpec("spread", (side, side), "float32", "sum"))
+        return Task(round_, tuple(specs))
+
+    def aggregate(self, release: Release, contributions: Mapping[str, Contribution]) -> Release:
+        """Add up, one partner at a time; a contribution that is not finite is left out and named.
+
+        Raises
+        ------
+        RecommenderError
+            K451 nobody sent anything that can be used.
+        """
+        totals: dict[str, NDArray[np.float64]] = {}
+        used, refused = [], []
+        for partner in sorted(contributions):
+            arrays = contributions[partner].arrays
+            if not all(np.isfinite(array).all() for array in arrays.values()):
+                refused.append(partner)
+                continue
+            used.append(partner)
+            for name, array in arrays.items():
+                totals[name] = totals.get(name, 0.0) + array.astype(np.float64)
+        if not used:
+            raise RecommenderError("K451", "No partner sent usable sums.", "Look at the partners' logs.")
+        info = {**release.info, "left_out": ",".join(refused)}
+        arrays = dict(release.arrays)
+        if "counts" in totals:
+            arrays["counts"] = totals["counts"].astype(np.float32)
+            arrays["mean"], arrays["whitening"] = whitening(totals["moment"], self.config.directions)
+            info["counts_from"] = ",".join(used)
+        if "semantic" in totals:
+            arrays["adapter"] = projection(
+                totals["semantic"], totals["spread"], self.config.ridge, self.config.softness
+            )
+        if "image" in totals:
+            arrays["start"], arrays["image"] = arrays["basis"], totals["image"].astype(np.float32)
+            arrays["basis"] = orthonormal(totals["image"])
+            info["image_from"] = ",".join(used)
+        return Release(release.number + 1, self.name, arrays, info)
