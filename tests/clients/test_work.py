@@ -20,7 +20,7 @@ from koinon.clients import answering
 from koinon.clients.arms import choose
 from koinon.clients.channel import socket_path
 from koinon.clients.home import Home
-from koinon.clients.partner_state import Partners, match_key
+from koinon.clients.partner_state import Partners
 from koinon.clients.places import place
 from koinon.clients.wire import read_ask
 from koinon.clients.work import perform
@@ -142,21 +142,6 @@ def test_a_node_knows_its_folder_from_its_own_start_not_from_the_server(tmp_path
     assert Home.find({"partition-id": 0}, {"simulated": str(listed)}).folder == Path("/elsewhere")
     with pytest.raises(FederationError, match="K722"):
         Home.find({}, {"simulated": str(listed)})
-
-
-@pytest.mark.parametrize("text", ["", "zz" * 32, "ab" * 8])
-def test_a_weak_or_unreadable_match_key_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "match.key").write_text(text)
-    (tmp_path / "match.key").chmod(0o600)
-    with pytest.raises(PrivacyError, match="K620"):
-        match_key(tmp_path)
-
-
-def test_a_match_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "match.key").write_text("ab" * 32)
-    (tmp_path / "match.key").chmod(0o644)
-    with pytest.raises(PrivacyError, match="K620"):
-        match_key(tmp_path)
 
 
 def test_partners_of_one_machine_take_turns(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def _stated_settings_where_nobody_can_be_asked() -> Iterator[None]:
 def _federated_arm(name: str, state: PartnerState, ask: Ask) -> Values:
     from koinon.clients.work import final_learner
 
-    learner = final_learner(state, ask, ask.releases[name])
+    learner = final_learner(state, ask, name)
     rng = np.random.default_rng(state.agreement.seed)
     if hasattr(learner, "tune"):  # its private settings: how much of the others' part, ridges, priors
         with _stated_settings_where_nobody_can_be_asked():

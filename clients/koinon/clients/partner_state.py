@@ -10,12 +10,12 @@ from pathlib import Path
 from koinon.clients.home import Home
 from koinon.clients.wire import Agreement
 from koinon.data import Domain, Split, Vault, make_split
-from koinon.errors import PrivacyError
+from koinon.privacy import read_match_key
 from koinon.recommenders.federated.identities import catalogue_of
 from koinon.recommenders.protocol import Catalogue
 from koinon.space import Space
 
-__all__ = ["PartnerState", "Partners", "match_key"]
+__all__ = ["PartnerState", "Partners"]
 
 
 @dataclass
@@ -63,7 +63,7 @@ class PartnerState:
     @cached_property
     def key(self) -> bytes | None:
         """The partners' secret, where the federation uses keyed hashes."""
-        return match_key(self.home.folder) if self.agreement.keyed_catalogues else None
+        return read_match_key(self.home.folder) if self.agreement.keyed_catalogues else None
 
     def catalogue(self) -> Catalogue:
         """What this partner tells of its items: every one it lists, whether or not anybody has taken it.
@@ -98,30 +98,3 @@ class Partners:
         while len(self._states) > self._keep:
             self._states.popitem(last=False)
         return state
-
-
-def match_key(folder: Path) -> bytes:
-    """Read the partners' secret.
-
-    Raises
-    ------
-    PrivacyError
-        K620 there is no ``match.key``, it is readable by others, or it is too short.
-    """
-    path = folder / "match.key"
-    try:
-        secret = bytes.fromhex(path.read_text(encoding="ascii").strip())
-        private = path.stat().st_mode & 0o077 == 0
-    except (OSError, ValueError) as error:
-        raise PrivacyError(
-            "K620",
-            f"The match key {path} cannot be read: {error}.",
-            "Get it from another partner, not from the server.",
-        ) from error
-    if len(secret) < 32 or not private:
-        raise PrivacyError(
-            "K620",
-            f"The match key {path} must hold at least 32 bytes in hexadecimal and be readable by its owner alone.",
-            "Get it from another partner and `chmod 600` it.",
-        )
-    return secret

@@ -25,7 +25,7 @@ from koinon.clients.wire import Ask, read_ask
 from koinon.config import write_atomically
 from koinon.errors import FederationError, PrivacyError
 from koinon.recommenders.federated import registry
-from koinon.recommenders.protocol import Catalogue, Contribution, FederatedRecommender, Release
+from koinon.recommenders.protocol import Catalogue, Contribution, FederatedRecommender
 
 __all__ = ["Phase", "perform"]
 
@@ -162,9 +162,9 @@ class _Kept:
         return int(path.stem.rpartition("-")[2])
 
 
-def final_learner(state: PartnerState, ask: Ask, release: Release) -> FederatedRecommender:
-    """Return a learner as it stands after the last round, with the final release received."""
-    name = release.recommender if release.recommender in state.agreement.learners else ask.learner
+def final_learner(state: PartnerState, ask: Ask, name: str) -> FederatedRecommender:
+    """Return a learner as it stands after the last round, with its final release received."""
+    release = ask.releases[name]
     learner = registry.recommender(name, state.agreement.learners[name], match_key=state.key)
     _Kept(state.home.run_folder(ask.run), name).load(learner, release.number, state)
     learner.receive(release)

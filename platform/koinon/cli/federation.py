@@ -60,6 +60,20 @@ def run(
     _summary(console, result)
 
 
+@app.command("match-key")
+def match_key(
+    partners: Annotated[list[Path], typer.Argument(help="Folders of the partners that share it.", exists=True)],
+) -> None:
+    """Write one new match key into partners' folders: with it catalogues are compared without being read.
+
+    On machines of their own partners hand the file on among themselves; the server must not see it.
+    """
+    from koinon.privacy import write_match_key
+
+    write_match_key(partners)
+    typer.echo(f"match.key written into {len(partners)} folders; set keyed_catalogues = true in the federation's file.")
+
+
 def _print_json(event: Mapping[str, Any]) -> None:
     sys.stdout.write(json.dumps(event, ensure_ascii=False) + "\n")
     sys.stdout.flush()
