@@ -38,3 +38,11 @@ def many_titles() -> list[str]:
     words = [word for title in TITLES[:13] for word in title.split()]
     rng = np.random.default_rng(7)
     return [" ".join(rng.choice(words, size=rng.integers(1, 20))) for _ in range(300)]
+
+
+@pytest.fixture(scope="session")
+def encoder():
+    """The packaged multilingual encoder, its weights loaded once."""
+    from koinon.space import open_encoder
+
+    return open_encoder("use-multilingual")

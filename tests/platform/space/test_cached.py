@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from koinon.errors import SpaceError
-from koinon.space import CachedSpace, Space, open_encoder, open_space
+from koinon.space import CachedSpace, Space, open_space
 from koinon.space import cached as cached_module
 from koinon.space.cache import VectorCache, text_key
 
 
 @pytest.fixture
-def space(tmp_path) -> CachedSpace:
-    return open_space("use-multilingual", tmp_path)
+def space(encoder, tmp_path) -> CachedSpace:
+    return CachedSpace(encoder, tmp_path)
 
 
 def random_vectors(n, d=4, seed=0):
@@ -31,8 +31,8 @@ def test_it_is_a_space(space):
     assert (space.dimension, len(space.fingerprint)) == (512, 64)
 
 
-def test_vectors_come_in_the_order_given_and_equal_the_encoders(space, titles):
-    expected = open_encoder().encode(titles)
+def test_vectors_come_in_the_order_given_and_equal_the_encoders(space, encoder, titles):
+    expected = encoder.encode(titles)
     np.testing.assert_allclose(space.encode(titles), expected, atol=1e-5)
     np.testing.assert_allclose(space.encode(titles[::-1]), expected[::-1], atol=1e-5)
 
@@ -80,7 +80,7 @@ def test_progress_counts_new_texts_and_is_silent_without_any(space, monkeypatch)
     assert seen == [(2, 3), (3, 3)]
 
 
-def test_an_interrupted_run_keeps_what_was_finished(space, tmp_path, monkeypatch):
+def test_an_interrupted_run_keeps_what_was_finished(space, encoder, tmp_path, monkeypatch):
     monkeypatch.setattr(cached_module, "_SEGMENT_TEXTS", 2)
 
     def stop(done, total):
@@ -89,7 +89,7 @@ def test_an_interrupted_run_keeps_what_was_finished(space, tmp_path, monkeypatch
 
     with pytest.raises(KeyboardInterrupt):
         space.encode(list("abcdefgh"), progress=stop)
-    again = open_space("use-multilingual", tmp_path)
+    again = CachedSpace(encoder, tmp_path)
     again.encode(list("abcdefgh"))
     assert again.encoded_texts == 4
 

@@ -20,11 +20,6 @@ def package():
 
 
 @pytest.fixture(scope="module")
-def encoder():
-    return open_encoder("use-multilingual")
-
-
-@pytest.fixture(scope="module")
 def wordwise(package):
     return WordwiseTokenizer(package._tokenizer, max_length=100_000)
 
