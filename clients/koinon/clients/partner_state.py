@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from koinon.clients.home import Home
@@ -49,11 +49,7 @@ class PartnerState:
     @cached_property
     def space(self) -> Space | None:
         """The pinned encoder over this partner's vector cache; ``None`` where the federation has none."""
-        if self.agreement.encoder == "none":
-            return None
-        from koinon.space import open_space
-
-        return open_space(self.agreement.encoder)
+        return None if self.agreement.encoder == "none" else _space(self.agreement.encoder)
 
     @property
     def public(self) -> bool:
@@ -72,6 +68,14 @@ class PartnerState:
         """
         items = self.vault.tables().items.sort("item_id")
         return catalogue_of(self.home.name, items, public=self.public, match_key=self.key)
+
+
+@lru_cache(maxsize=2)
+def _space(uri: str) -> Space:
+    """Open an encoder once, however many partners of a simulation use it."""
+    from koinon.space import open_space
+
+    return open_space(uri)
 
 
 class Partners:

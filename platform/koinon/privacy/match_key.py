@@ -1,8 +1,8 @@
 """The match key: a secret the partners share and the server does not know.
 
-With it the identity keys of a catalogue travel as HMAC-SHA-256 (see
-:func:`koinon.recommenders.federated.identities.catalogue_of`): equal works have equal hashes, and without the key nobody
-can try titles out.
+With it the identity keys of a catalogue travel as HMAC-SHA-256
+(:func:`koinon.recommenders.federated.identities.catalogue_of`): equal works have equal hashes, and nobody without the
+key can try titles out.
 """
 
 from __future__ import annotations
