@@ -105,6 +105,7 @@ def _build(name: str, half: str, settings: Settings, private: Mapping[str, objec
     try:
         return made(made.config_type(**settings), **taken)
     except (TypeError, ValueError) as error:
+        said = " ".join(str(error).split())
         raise RecommenderError(
-            "K441", f"{name} cannot be set up as the federation says: {error}.", "Correct its settings."
+            "K441", f"{name} cannot be set up as the federation says: {said}", "Correct its settings."
         ) from error
