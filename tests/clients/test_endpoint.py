@@ -123,6 +123,12 @@ def test_an_error_is_json_with_code_message_remedy_and_the_right_status(
     assert response.json()["code"] == code
 
 
+def test_a_local_endpoint_answers_to_local_names_alone(served: str):
+    port = served.rpartition(":")[2]
+    for name, status in ((f"localhost:{port}", 200), (f"127.0.0.1:{port}", 200), ("evil.example", 400)):
+        assert httpx.get(f"{served}/health", headers={"host": name}, timeout=30).status_code == status
+
+
 def test_an_unforeseen_fault_tells_neither_the_caller_nor_the_log_what_was_asked(
     shop: Shop, client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from koinon.clients.serving import Answer, Ask, Shop
@@ -38,10 +39,18 @@ or 500.</p>
 <script>document.getElementById("at").textContent = location.origin</script></html>"""
 
 
-def create_app(shop: Shop) -> FastAPI:
+def create_app(shop: Shop, *, hosts: Sequence[str] = ()) -> FastAPI:
     """Return the application: ``POST /recommend``, ``GET /health``, ``GET /docs``, ``GET /openapi.json``.
 
     Nothing of a request is logged, and errors carry no user id. The documentation page needs no other server.
+
+    Parameters
+    ----------
+    shop
+        What answers.
+    hosts
+        Names by which it may be called; others get status 400. Empty: any. A local endpoint that answered to any name
+        could be read by a web page whose name points at this machine.
 
     Raises
     ------
@@ -51,6 +60,7 @@ def create_app(shop: Shop) -> FastAPI:
     try:
         from fastapi import FastAPI, Request
         from fastapi.exceptions import RequestValidationError
+        from fastapi.middleware.trustedhost import TrustedHostMiddleware
         from fastapi.responses import HTMLResponse, JSONResponse
     except ModuleNotFoundError as error:
         raise _missing("fastapi") from error
@@ -62,6 +72,9 @@ def create_app(shop: Shop) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
+
+    if hosts:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
 
     @app.post("/recommend", summary="Recommend items")
     def recommend(ask: Ask) -> Answer:
@@ -138,7 +151,9 @@ def serve(shop: Shop, held: socket.socket) -> None:
         import uvicorn
     except ModuleNotFoundError as error:
         raise _missing("uvicorn") from error
-    settings = uvicorn.Config(create_app(shop), log_level="warning", access_log=False, timeout_graceful_shutdown=3)
+    local = held.getsockname()[0] == "127.0.0.1"
+    app = create_app(shop, hosts=("127.0.0.1", "localhost") if local else ())
+    settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=3)
     uvicorn.Server(settings).run(sockets=[held])
 
 
