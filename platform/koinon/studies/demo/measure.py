@@ -15,11 +15,21 @@ from koinon.data import Split, SplitConfig, Vault, make_split
 from koinon.data.public import DEMO_PARTNERS
 from koinon.evaluation import Chance, Evaluation, evaluate
 from koinon.recommenders import store
+from koinon.recommenders.conventional import EaseConfig, SemanticEASE
 from koinon.space import Space
 from koinon.studies.report import PartnerResult
 from koinon.studies.report.results import Counts, Curve, Egress
 
-__all__ = ["curves", "egress", "known_elsewhere", "measure_arms", "partner_result", "read_splits", "write_per_user"]
+__all__ = [
+    "curves",
+    "egress",
+    "known_elsewhere",
+    "measure_arms",
+    "own_settings",
+    "partner_result",
+    "read_splits",
+    "write_per_user",
+]
 
 LEARNERS = ("federated_gram", "federated_adapters")
 
@@ -40,6 +50,12 @@ def known_elsewhere(splits: Mapping[str, Split]) -> dict[str, NDArray[np.int32]]
         others: set[str] = set().union(*(ids for other, ids in people.items() if other != name))
         rows[name] = np.array([r for r, user in enumerate(split.train.user_ids) if user in others], dtype=np.int32)
     return rows
+
+
+def own_settings(folder: Path, split: Split, space: Space) -> EaseConfig | None:
+    """Return what a partner's own model with the space was tuned to, if it is of that kind."""
+    recommender = store.load(folder / "models" / "local_space", split.train, space)
+    return recommender.config if isinstance(recommender, SemanticEASE) else None
 
 
 def measure_arms(

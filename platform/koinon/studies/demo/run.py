@@ -92,7 +92,16 @@ def run_demo(
             arms[name], chance[name] = measure.measure_arms(folder, splits[name], space, elsewhere[name])
             say(f"{name}: " + ", ".join(f"{arm} {found.mean():.4f}" for arm, found in arms[name].items()))
     with _timed(timings, "pooled", say, "Tuning the pooled ceiling on the joined raw data"):
-        for name, pooled in evaluate_pooled(splits, space, known_elsewhere=elsewhere, seed=config.seed).items():
+        settings = {name: measure.own_settings(folder, splits[name], space) for name, folder in folders.items()}
+        ceilings = evaluate_pooled(
+            splits,
+            space,
+            known_elsewhere=elsewhere,
+            starts={name: own for name, own in settings.items() if own is not None},
+            seed=config.seed,
+            on_partner=lambda name, _: say(f"{name}: pooled"),
+        )
+        for name, pooled in ceilings.items():
             arms[name]["pooled"] = pooled
     with _timed(timings, "report", say, "Writing the report"):
         partners = {
