@@ -214,6 +214,22 @@ def test_an_item_that_nobody_took_here_is_placed_by_what_the_others_know(domains
     assert not alone.score(requests)[:, unknown].any()
 
 
+def test_between_rounds_it_ranks_by_what_is_shared_so_far(partners, domains, word_space):
+    plan = AdaptersPlan(SMALL)
+    catalogues = [catalogue_of(name, domain.items) for name, domain in domains.items()]
+    release = plan.initial(catalogues, word_space, rng=np.random.default_rng(3))
+    curve = []
+    for round_ in range(1, plan.rounds + 1):
+        task = plan.task(release, round_)
+        learner = FederatedAdapters(SMALL)
+        learner.attach(domains["large"], word_space)
+        learner.contribute(domains["large"], release, task)
+        curve.append(evaluate(learner, domains["large"], partners["large"].validation).mean())
+        release = plan.aggregate(release, contributions(domains, release, task, word_space))
+    assert learner.scores_between_rounds
+    assert curve[-1] > 2 * curve[0]
+
+
 def test_tuning_never_ends_below_where_it_started(partners, release, word_space):
     split = partners["small"]
     start = SemanticEaseConfig(lambda_=30.0, beta=0.3)

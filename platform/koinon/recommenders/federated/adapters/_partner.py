@@ -89,12 +89,15 @@ class FederatedAdapters(SemanticEASE):
 
     name: ClassVar[str] = "federated_adapters"
     config_type: ClassVar[type[AdaptersConfig]] = AdaptersConfig
+    scores_between_rounds: ClassVar[bool] = True
+    """After :meth:`contribute` and before :meth:`fit`, :meth:`score` ranks by the shared parts alone."""
 
     def __init__(self, config: AdaptersConfig | None = None, *, match_key: bytes | None = None) -> None:
         super().__init__(config or AdaptersConfig())
         self.config: AdaptersConfig
         self.match_key = match_key
         self.release: Release | None = None
+        self._shared: list[Floats] = []
         self._editions: csr_matrix | None = None
 
     def attach(self, domain: Domain, space: Space | None) -> None:
@@ -110,6 +113,7 @@ class FederatedAdapters(SemanticEASE):
             K404 no space is attached, K452 the task names a tensor this learner does not know.
         """
         work = works_of(domain, release, self.match_key)
+        self._shared = _shared_vectors(domain, release, self.space, work)
         own = np.unique(work[work >= 0]).astype(np.int32)
         taken = work_matrix(domain, work, own)
         arrays: dict[str, NDArray[np.generic]] = {}
@@ -225,7 +229,16 @@ class FederatedAdapters(SemanticEASE):
         return trials
 
     def score(self, requests: Sequence[Request], candidates: NDArray[np.int32] | None = None) -> Floats:
-        """As :meth:`SemanticEASE.score`; other editions of history items fall below everything without them."""
+        """As :meth:`SemanticEASE.score`; other editions of history items fall below everything else.
+
+        Between rounds it is what the shared parts alone say: how far the rounds have come.
+        """
+        if self._shared and not self.n_items:
+            chosen = slice(None) if candidates is None else candidates
+            history = history_matrix(requests, len(self._shared[0]))
+            said = [np.asarray((history @ part) @ part[chosen].T, dtype=np.float32) for part in self._shared]
+            total: Floats = np.add.reduce(said, dtype=np.float32)
+            return total
         scores = super().score(requests, candidates)
         if not self.config.own_editions or self._editions is None or not self._editions.nnz:
             return scores
@@ -259,6 +272,25 @@ def _whitened(domain: Domain, release: Release, space: Space) -> Floats:
     """Items in the agreed directions of the space, ``float32[items, q]``, unit rows."""
     centred = item_vectors(domain, space) - release.arrays["mean"].astype(np.float32)
     return unit(centred @ release.arrays["whitening"].astype(np.float32))
+
+
+def _shared_vectors(domain: Domain, release: Release, space: Space | None, work: NDArray[np.int32]) -> list[Floats]:
+    """Items as the release alone knows them: factors of works ``float32[items, width]``, projected texts."""
+    parts: list[Floats] = [np.zeros((domain.n_items, 1), dtype=np.float32)]
+    if "image" in release.arrays:
+        found = factors(release.arrays["start"].astype(np.float32), release.arrays["image"].astype(np.float64))
+        known = np.flatnonzero(work >= 0)
+        placed = np.zeros((domain.n_items, found.shape[1]), dtype=np.float32)
+        placed[known] = found[work[known]]
+        parts.append(placed)
+    learned = None if space is None else learned_vectors(domain, release, space)
+    if learned is not None:
+        parts.append(TEXT_SHARE * learned)
+    return parts
+
+
+TEXT_SHARE = np.float32(0.2)
+"""Length of a projected text beside the factors, between rounds; the final share is each partner's own choice."""
 
 
 def learned_vectors(domain: Domain, release: Release, space: Space) -> Floats | None:

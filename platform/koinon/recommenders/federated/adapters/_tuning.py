@@ -85,8 +85,7 @@ def search(
         return AdaptersConfig.model_validate(best.model_dump())
 
     alone = go(begin, PRIVATE_AXES if start is not None else (*ALONE_AXES, *PRIVATE_AXES))
-    axes = tuple(axis for axis in SHARED_AXES if measured.has(axis.name))
-    return (go(alone, axes) if measured.learned is not None or measured.others else alone), trials
+    return go(alone, tuple(axis for axis in SHARED_AXES if measured.has(axis.name))), trials
 
 
 class _Trials:
