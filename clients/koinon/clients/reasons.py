@@ -11,8 +11,10 @@ from koinon.recommenders.protocol import Recommender, Request
 
 __all__ = ["Reasons"]
 
-_NEAR = 0.3
+_NEAR = 0.45
 """A text further away than this cosine explains nothing."""
+_NEAR_WISH = 0.25
+"""The same for a wish, which is another kind of sentence than a title."""
 _SHARE = 0.25
 """A history item is named when it carries at least this share of what the leading one carries."""
 
@@ -58,7 +60,7 @@ class Reasons:
         found = []
         for place, item in enumerate(items):
             reasons = []
-            if wished is not None and wished[place] >= _NEAR:
+            if wished is not None and wished[place] >= _NEAR_WISH:
                 reasons.append(f"near the wish in meaning ({wished[place]:.2f})")
             reasons += self._from_history(request, item) + near[place]
             found.append(tuple(reasons) or (self._popular(item),))

@@ -255,19 +255,21 @@ class Shop:
 
     def _listed(self, scores: NDArray[np.float32], history: NDArray[np.int32], k: int) -> list[int]:
         """Best ``k`` items, equal scores in catalogue order; one edition of a work, and none of a work already had."""
-        works = {self._work(int(item)) for item in history}
+        works = {self._work(int(item))[0] for item in history}
         listed: list[int] = []
         for item in np.argsort(-scores, kind="stable").tolist():
-            work = self._work(item)
-            if work not in works:
+            work, without_subtitle = self._work(item)
+            if work not in works and without_subtitle not in works:
                 works.add(work)
                 listed.append(item)
             if len(listed) == k:
                 break
         return listed
 
-    def _work(self, item: int) -> str:
-        return identity_key(self._titles[item], self._creators[item])
+    def _work(self, item: int) -> tuple[str, str]:
+        """What editions of a work have in common: title and creator, whole and without a subtitle."""
+        title, creator = self._titles[item], self._creators[item]
+        return identity_key(title, creator), identity_key(title.partition(":")[0], creator)
 
     def _reading(self, reading: Understood) -> Reading:
         item = None if reading.item is None else self.domain.items.row(reading.item, named=True)

@@ -128,10 +128,18 @@ class TitleIndex:
     @cached_property
     def _vectors(self) -> NDArray[np.float32]:
         assert self.space is not None
-        return self.space.encode([_YEAR_REMARK.sub("", title) for title in self.domain.items["title"].to_list()])
+        return self.space.encode([_bare(title) for title in self.domain.items["title"].to_list()])
 
 
-_YEAR_REMARK = re.compile(r"\s*\((1[89]|20)\d\d\)\s*$")
+_REMARK = re.compile(r"\s*(\([^()\[\]]*\)|\[[^()\[\]]*\])")
+
+
+def _bare(title: str) -> str:
+    """A title without bracketed remarks (years, series, bindings), nested ones included."""
+    before = title
+    while (bare := _REMARK.sub("", before)) != before:
+        before = bare
+    return bare.strip() or title
 
 
 def _key(title: str) -> str:
