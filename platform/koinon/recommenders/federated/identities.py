@@ -2,8 +2,8 @@
 
 Two items are one identity when their normalised title and author are equal, or when they are each other's nearest
 neighbours in the pinned encoder, above a threshold: editions in one language whose words agree, and translations whose
-author's name does. Merging is never transitive: every key is either a hub or joined directly to one hub, so that no
-chain of near-equal texts can pull unlike works together.
+author's name does. Merging is never transitive: within an identity every two keys look alike directly, so that no chain
+of near-equal texts can pull unlike works together.
 
 An identity only carries other partners' statistics over. A partner that lists several editions of one work keeps them
 apart when it ranks.
@@ -196,9 +196,9 @@ def match_identities(
     rows = [np.unique(np.array([row[key] for key in c.keys], dtype=np.int32)) for c in catalogues]
     group = np.arange(len(keys), dtype=np.int32)
     if space is not None:
-        listings = np.bincount(np.concatenate([*rows, group[:0]]), minlength=len(keys))
-        for hub, leaf in _stars(_near_pairs(catalogues, rows, row, space, edition, translation), listings):
-            group[leaf] = hub
+        alike = _Alike(catalogues, rows, row, space, edition, translation)
+        for members in alike.groups():
+            group[members] = members[0]
     listed = np.zeros(len(keys), dtype=np.int64)
     for own in rows:
         listed[np.unique(group[own])] += 1
@@ -213,40 +213,68 @@ def match_identities(
     return Identities(hashes[order], identity[kept][order], found, len(shared))
 
 
-def _near_pairs(
-    catalogues: Sequence[Catalogue],
-    rows: Sequence[NDArray[np.int32]],
-    row: dict[str, int],
-    space: Space,
-    edition: float,
-    translation: float,
-) -> dict[tuple[int, int], float]:
-    """Pairs of keys that look like one work to two partners, with their cosine."""
-    texts: dict[int, tuple[str, str]] = {}
-    public = []
-    for p, catalogue in enumerate(catalogues):
-        if catalogue.texts is not None and catalogue.languages is not None:
-            public.append(p)
-            for key, text, language in zip(catalogue.keys, catalogue.texts, catalogue.languages, strict=True):
-                texts.setdefault(row[key], (text, language))
-    vectors = {p: space.encode([texts[r][0] for r in rows[p].tolist()]) for p in public}
-    found: dict[tuple[int, int], float] = {}
-    for a, b in combinations(public, 2):
-        # a work that both list under one key is settled; only what is left over looks for a counterpart
-        left = np.flatnonzero(~np.isin(rows[a], rows[b], assume_unique=True))
-        right = np.flatnonzero(~np.isin(rows[b], rows[a], assume_unique=True))
-        if not len(left) or not len(right):
-            continue
-        similarity = vectors[a][left] @ vectors[b][right].T
-        best, back = similarity.argmax(axis=1), similarity.argmax(axis=0)
-        mutual = np.flatnonzero(back[best] == np.arange(len(left)))
-        near = similarity[mutual, best[mutual]]
-        for i, cosine in zip(mutual.tolist(), near.tolist(), strict=True):
-            x, y = sorted((int(rows[a][left[i]]), int(rows[b][right[best[i]]])))
-            least = edition if texts[x][1] == texts[y][1] else translation
-            if cosine >= max(least, found.get((x, y), -1.0)) and _agree(texts[x], texts[y]):
-                found[x, y] = cosine
-    return found
+class _Alike:
+    """Which keys of public catalogues look like one work."""
+
+    def __init__(
+        self,
+        catalogues: Sequence[Catalogue],
+        rows: Sequence[NDArray[np.int32]],
+        row: dict[str, int],
+        space: Space,
+        edition: float,
+        translation: float,
+    ) -> None:
+        self.edition, self.translation = edition, translation
+        self.texts: dict[int, tuple[str, str]] = {}
+        self.rows: list[NDArray[np.int32]] = []
+        for catalogue, own in zip(catalogues, rows, strict=True):
+            if catalogue.texts is not None and catalogue.languages is not None:
+                self.rows.append(own)
+                for key, text, language in zip(catalogue.keys, catalogue.texts, catalogue.languages, strict=True):
+                    self.texts.setdefault(row[key], (text, language))
+        known = sorted(self.texts)
+        self.vectors = np.zeros((len(row), space.dimension), dtype=np.float32)
+        if known:
+            self.vectors[known] = space.encode([self.texts[key][0] for key in known])
+
+    def groups(self) -> list[list[int]]:
+        """Sets of keys that are one work: nearest pairs first, joined while all across are alike."""
+        found = self._mutual()
+        group: dict[int, list[int]] = {}
+        for x, y in sorted(found, key=lambda pair: (-found[pair], pair)):
+            left, right = group.get(x, [x]), group.get(y, [y])
+            if left is right or not all(self._one_work(a, b) for a in left for b in right):
+                continue
+            joined = left + right
+            group.update(dict.fromkeys(joined, joined))
+        return list({id(members): members for members in group.values()}.values())
+
+    def _mutual(self) -> dict[tuple[int, int], float]:
+        """Mutual nearest neighbours of any two partners that may be one work, with their cosine."""
+        found: dict[tuple[int, int], float] = {}
+        for own, other in combinations(self.rows, 2):
+            # a work that both list under one key is settled; only what is left over looks for a counterpart
+            left = own[~np.isin(own, other, assume_unique=True)]
+            right = other[~np.isin(other, own, assume_unique=True)]
+            if not len(left) or not len(right):
+                continue
+            similarity = self.vectors[left] @ self.vectors[right].T
+            best, back = similarity.argmax(axis=1), similarity.argmax(axis=0)
+            mutual = np.flatnonzero(back[best] == np.arange(len(left)))
+            near = similarity[mutual, best[mutual]]
+            for i, cosine in zip(mutual.tolist(), near.tolist(), strict=True):
+                x, y = sorted((int(left[i]), int(right[best[i]])))
+                if (x, y) not in found and cosine >= self._least(x, y) and _agree(self.texts[x], self.texts[y]):
+                    found[x, y] = cosine
+        return found
+
+    def _one_work(self, x: int, y: int) -> bool:
+        cosine = float(self.vectors[x] @ self.vectors[y])
+        return cosine >= self._least(x, y) and _agree(self.texts[x], self.texts[y])
+
+    def _least(self, x: int, y: int) -> float:
+        return self.edition if self.texts[x][1] == self.texts[y][1] else self.translation
 
 
 def _agree(left: tuple[str, str], right: tuple[str, str]) -> bool:
@@ -263,21 +291,3 @@ def _agree(left: tuple[str, str], right: tuple[str, str]) -> bool:
 
 SPELLED_ALIKE = 0.93
 """Share of characters in common (Ratcliff and Obershelp) above which two texts are spellings of one."""
-
-
-def _stars(found: dict[tuple[int, int], float], listings: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Join pairs, nearest first, to stars: ``(hub, leaf)``; a leaf has one hub, and no hub is a leaf.
-
-    The end that more partners list becomes the hub.
-    """
-    hubs: set[int] = set()
-    leaves: set[int] = set()
-    joined = []
-    for x, y in sorted(found, key=lambda pair: (-found[pair], pair)):
-        hub, leaf = (x, y) if (x in hubs, listings[x], -x) >= (y in hubs, listings[y], -y) else (y, x)
-        if leaf in hubs or leaf in leaves or hub in leaves:
-            continue
-        hubs.add(hub)
-        leaves.add(leaf)
-        joined.append((hub, leaf))
-    return joined
