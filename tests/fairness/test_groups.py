@@ -85,9 +85,9 @@ def test_only_the_slice_asked_for_is_read_and_the_seed_decides_the_interval():
 
 def test_a_column_that_is_not_there_is_named():
     per_user, users, ids = population(m=(60, 0.5))
-    with pytest.raises(EvaluationError, match=r"K510.*'age'"):
+    with pytest.raises(EvaluationError, match=r"K512.*'age'"):
         group_table(per_user, users, ["age"], user_ids=ids)
-    with pytest.raises(EvaluationError, match="K511"):
+    with pytest.raises(EvaluationError, match="K513"):
         group_table(per_user, users, ["gender"], user_ids=ids, minimum=0)
 
 

@@ -72,17 +72,17 @@ def group_table(
     Raises
     ------
     EvaluationError
-        K510 the users table has no such column, K511 ``minimum`` is below 1.
+        K512 the users table has no such column, K513 ``minimum`` is below 1.
     """
     missing = [name for name in attributes if name not in users.columns]
     if missing:
         raise EvaluationError(
-            "K510",
+            "K512",
             f"The users table has no column {missing[0]!r}.",
             f"Its columns: {', '.join(users.columns)}.",
         )
     if minimum < 1:
-        raise EvaluationError("K511", f"A minimum of {minimum} users cannot be.", "Use at least 1; 20 is usual.")
+        raise EvaluationError("K513", f"A minimum of {minimum} users cannot be.", "Use at least 1; 20 is usual.")
     asked = per_user.filter(pl.col("slice") == slice_)
     named = asked.select(
         pl.Series("user_id", [user_ids[row] for row in asked["user"]], dtype=pl.String),
