@@ -115,7 +115,7 @@ class Pool:
         ]
         listed = pl.concat(tables).unique("work", keep="first", maintain_order=True)
         wanted = pl.DataFrame({"work": works})
-        return wanted.join(listed, on="work", how="left", maintain_order="left").drop("work").select(ITEM_SCHEMA)
+        return wanted.join(listed, on="work", how="left", maintain_order="left").drop("work").select(list(ITEM_SCHEMA))
 
 
 def times(events: Interactions) -> Ints:

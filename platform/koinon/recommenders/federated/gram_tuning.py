@@ -35,6 +35,7 @@ ALONE_AXES = (
 )
 OTHERS_AXES = (
     Axis("cap", (1.0, 10.0, 30.0)),
+    Axis("item_power", (0.0, 0.5)),
     Axis("lambda_", (0.4, 2.5), relative=True),
     Axis("beta", (0.03, 0.1, 0.3, 1.0)),
     Axis("popularity_weight", (0.0, 0.01, 0.03, 0.1)),
@@ -119,6 +120,8 @@ def reheld(split: Split, rng: np.random.Generator, ranked: int | None = None) ->
     item = validation.target_items[entered]
     user = np.concatenate([domain.events.user, user[~split.cold_item[item]]])
     item = np.concatenate([domain.events.item, item[~split.cold_item[item]]])
+    user, item = np.divmod(np.unique(user.astype(np.int64) * domain.n_items + item), domain.n_items)
+    user, item = user.astype(np.int32), item.astype(np.int32)
     outside = np.zeros(len(item), dtype=np.bool_) if ranked is None else item >= ranked
     order = np.lexsort((rng.random(len(user)), outside, user))
     user, item, outside = user[order], item[order], outside[order]
