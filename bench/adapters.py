@@ -1,6 +1,6 @@
 """Federated adapters on the ten demo partners: what the private parts give, and what federation adds.
 
-    python -m bench.adapters            # or: python bench/adapters.py --partners books-de,books-fr --seeds 1
+    python -m bench.adapters            # or: python bench/adapters.py --partners books-de,books-fr --on test
 
 Everything is chosen on validation; the test set is read once per fitted arm. Prints one table and writes it as JSON.
 """
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--partners", default=",".join(DEMO_PARTNERS))
     parser.add_argument("--federate", default=",".join(DEMO_PARTNERS), help="who takes part in the rounds")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", default="0", help="e.g. 0,1,2: of the first basis and of the validation users drawn")
     parser.add_argument("--starts", type=Path, default=None, help="JSON file that keeps the tuned local_space settings")
     parser.add_argument("--out", type=Path, default=Path("adapters.json"))
     parser.add_argument("--on", choices=("validation", "test"), default="validation")
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     splits = {name: make_split(name, demo_tables(name, full=False), protocol) for name in asked.federate.split(",")}
     starts = json.loads(asked.starts.read_text()) if asked.starts and asked.starts.exists() else {}
     rows: list[dict] = []
-    for seed in range(asked.seeds):
+    for seed in map(int, asked.seeds.split(",")):
         release, about = federate(splits, space, config, seed)
         print(f"seed {seed}: {about}", flush=True)
         for name in asked.partners.split(","):

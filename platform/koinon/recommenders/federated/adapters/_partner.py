@@ -205,7 +205,7 @@ class FederatedAdapters(SemanticEASE):
         rng: np.random.Generator,
         start: SemanticEaseConfig | None = None,
         rows: int = 2000,
-        caution: float = 0.5,
+        caution: float = 1.0,
         on_trial: Callable[[Trial], None] | None = None,
     ) -> list[Trial]:
         """Choose the partner's own settings on its validation users and keep them in ``config``.
