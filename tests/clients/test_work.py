@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -173,7 +174,7 @@ class TestWorker:
         node = {"partner": home.name, "folder": str(home.folder), "policy": home.accepted, "worker": True}
 
         def ask(phase: str, order: Order) -> wire.Reply:
-            records = order.to(7, "query.catalogue", ttl=60).content
+            records = pickle.loads(pickle.dumps(order.to(7, "query.catalogue", ttl=60).content))
             said = answering.answer(phase, records, node, {}).config_records["reply"]["reply"]  # type: ignore[arg-type]
             assert isinstance(said, bytes)
             return wire.Reply.FromString(said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,7 +65,7 @@ class InProcessGrid(Grid):
             withheld = message.metadata.message_type == "train.adopt" and not self.adopting
             if not self.silent(node, message) and not withheld:
                 context = Context(1, node, dict(self.nodes[node]), RecordDict(), {})
-                self._waiting[message.metadata.message_id] = app(message, context)
+                self._waiting[message.metadata.message_id] = app(pickle.loads(pickle.dumps(message)), context)
         return pushed
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:

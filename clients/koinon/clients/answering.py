@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from koinon.clients import door
 from koinon.clients.home import Home
+from koinon.clients.places import place
 from koinon.clients.wire import read_ask
 from koinon.errors import FederationError
 
@@ -36,8 +37,8 @@ def answer(
         said = content.config_records["instruction"]["instruction"]
         if not isinstance(said, bytes):
             raise FederationError("K720", "The server's message cannot be read.", "Are all on one version?")
-        tensors = {name: array.numpy() for name, array in content.array_records["tensors"].items()}
-        result = _compute(phase, home, said, tensors)
+        with place(home.places):  # before the tensors are unpacked: whoever waits for its turn holds little memory
+            result = _compute(phase, home, said, _unpacked(content))
         return door.cross(result, _policy(phase, home, said), home.egress_log)
     except (Exception, SystemExit) as error:
         home.note_error(error)
@@ -45,7 +46,13 @@ def answer(
     return door.cross(failure, fallback, home.egress_log)
 
 
-def _compute(phase: Phase, home: Home, said: bytes, tensors: Mapping[str, NDArray[np.generic]]) -> Result:
+def _unpacked(content: RecordDict) -> dict[str, NDArray[np.generic]]:
+    """Take the tensors out of a message, one after the other, so that they are not held twice."""
+    packed = content.array_records["tensors"]
+    return {name: packed.pop(name).numpy() for name in list(packed)}
+
+
+def _compute(phase: Phase, home: Home, said: bytes, tensors: dict[str, NDArray[np.generic]]) -> Result:
     if home.worker:
         from koinon.clients.worker import ask_worker
 

@@ -63,14 +63,10 @@ def same_user(connection: socket.socket) -> bool:
 def send(connection: socket.socket, frame: Frame) -> None:
     """Send one frame."""
     fields, said, arrays = frame
-    parts = (
-        json.dumps(fields).encode(),
-        said,
-        save({name: np.ascontiguousarray(array) for name, array in arrays.items()}),
-    )
+    parts = [json.dumps(fields).encode(), said, save({n: np.ascontiguousarray(array) for n, array in arrays.items()})]
     connection.sendall(_HEAD.pack(*(len(part) for part in parts)))
-    for part in parts:
-        connection.sendall(part)
+    while parts:
+        connection.sendall(parts.pop(0))
 
 
 def receive(connection: socket.socket) -> Frame:

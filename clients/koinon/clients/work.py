@@ -20,7 +20,6 @@ from safetensors.numpy import save
 from koinon.clients.door import Adopted
 from koinon.clients.home import Home
 from koinon.clients.partner_state import Partners, PartnerState
-from koinon.clients.places import place
 from koinon.clients.wire import Ask, read_ask
 from koinon.config import write_atomically
 from koinon.errors import FederationError, PrivacyError
@@ -69,14 +68,13 @@ def perform(
             f"The server's policy ({ask.agreement.sha256[:12]}) is not the one accepted ({home.accepted[:12]}).",
             "Read the new policy, and accept it before the node is started again.",
         )
-    with place(home.places):
-        started = time.monotonic()
-        with home.timed(phase=phase, round=ask.task.round if ask.task else 0, learner="+".join(ask.releases)):
-            state = partners.open(home, ask.agreement)
-            result = _perform(phase, state, ask)
-        if isinstance(result, Catalogue) or "work_seconds" not in ask.agreement.metrics:
-            return result
-        return replace(result, metrics={**result.metrics, "work_seconds": round(time.monotonic() - started, 3)})
+    started = time.monotonic()
+    with home.timed(phase=phase, round=ask.task.round if ask.task else 0, learner="+".join(ask.releases)):
+        state = partners.open(home, ask.agreement)
+        result = _perform(phase, state, ask)
+    if isinstance(result, Catalogue) or "work_seconds" not in ask.agreement.metrics:
+        return result
+    return replace(result, metrics={**result.metrics, "work_seconds": round(time.monotonic() - started, 3)})
 
 
 def _perform(phase: Phase, state: PartnerState, ask: Ask) -> Result:

@@ -51,8 +51,8 @@ class WorkerError(FederationError):
         return type(self), (self.code,)
 
 
-def ask_worker(phase: Phase, home: Home, said: bytes, tensors: Arrays) -> Result:
-    """Let the partner's worker compute; start it if it does not run.
+def ask_worker(phase: Phase, home: Home, said: bytes, tensors: dict[str, NDArray[np.generic]]) -> Result:
+    """Let the partner's worker compute; start it if it does not run. ``tensors`` is emptied once it is sent.
 
     Raises
     ------
@@ -61,6 +61,7 @@ def ask_worker(phase: Phase, home: Home, said: bytes, tensors: Arrays) -> Result
     """
     with _connected(home) as connection:
         send(connection, ({"phase": phase, "home": _plain(home)}, said, tensors))
+        tensors.clear()
         fields, _, arrays = receive(connection)
     return _result(fields, arrays)
 
