@@ -78,8 +78,8 @@ def measure_arms(
             continue
         recommender = store.load(folder / "models" / arm, domain, space)
         arms[arm] = evaluate(recommender, domain, split.test, known_elsewhere=elsewhere, vectors=vectors, beyond=True)
-    chance = evaluate(Chance(), domain, split.test, slices=("cold_among_cold",))
-    return arms, chance
+    chance = Chance().fit(domain, space, rng=np.random.default_rng(0))
+    return arms, evaluate(chance, domain, split.test, slices=("cold_among_cold",))
 
 
 def partner_result(
