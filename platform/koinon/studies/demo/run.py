@@ -17,7 +17,7 @@ from koinon.server import FederationConfig, FederationResult, LearnerConfig, run
 from koinon.space import DEFAULT_ENCODER, open_space
 from koinon.studies.demo import measure
 from koinon.studies.demo.partners import Say, caps, prepare_partners
-from koinon.studies.demo.samples import sample_lists
+from koinon.studies.demo.samples import TYPED, sample_lists
 from koinon.studies.pooled import evaluate_pooled
 from koinon.studies.report import DemoResults, Results, build_results, map_space, write_report
 from koinon.studies.report.results import Federation
@@ -80,6 +80,7 @@ def run_demo(
         space = open_space(DEFAULT_ENCODER)
         for split in splits.values():
             space.encode(split.train.texts, progress=on_encoded)
+        space.encode(TYPED)
         say(f"{space.encoded_texts:,} texts encoded, the others were known already")
     with _timed(timings, "federate", say, f"Federating ({config.mode})"):
         federation = _federation(config, folders, split_config)

@@ -11,12 +11,14 @@ from koinon.clients.serving import Answer, Ask, Shop
 from koinon.data import Split
 from koinon.studies.report import Sample, SampleItem
 
-__all__ = ["sample_lists"]
+__all__ = ["TYPED", "sample_lists"]
 
 _SHOWN = 5
 _LIKED = ("Harry Potter und der Stein der Weisen", "Le Petit Prince", "The Hobbit")
 _WISH = "ein düsterer Kriminalroman in Schottland"
 _CARRIED = 6
+TYPED = (*_LIKED, _WISH)
+"""What the samples type; encoded with the items, so that a second run needs no encoder."""
 
 
 def sample_lists(folders: Mapping[str, Path], splits: Mapping[str, Split], *, seed: int) -> list[Sample]:
