@@ -80,11 +80,10 @@ def search(
     From ``start``, or else from what is best without the others, it varies how much of them is taken in and the
     ridge, then what costs no factorisation: the prior, the popularity, and the columns of rarely taken items.
     """
-    begin = config.model_copy(update={"share": 0.0, "cap": None})
-    if start is not None:
-        begin = begin.model_copy(update=start.model_dump())
-        if not others:
-            return begin, []
+    begin = config if start is None else config.model_copy(update=start.model_dump())
+    begin = begin.model_copy(update={"share": 0.0, "cap": None})
+    if start is not None and not others:
+        return begin, []
     trials: list[Trial] = []
     asked = _Asked(split, others, space, rng, rows, ranked)
 
