@@ -29,6 +29,9 @@ def demo(
         bool,
         typer.Option("--processes/--simulation", help="One SuperNode process per partner, or Flower's simulation."),
     ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Federate and pool anew, whatever an earlier run left.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 7,
     as_json: Annotated[bool, typer.Option("--json", help="Print progress and results as JSON lines.")] = False,
 ) -> None:
@@ -44,7 +47,7 @@ def demo(
     config = DemoConfig(full=full, mode="processes" if processes else "simulation", seed=seed)
     command = " ".join(["koinon demo", *(["--full"] if full else []), *(["--processes"] if processes else [])])
     if as_json:
-        results = run_demo(out, config, command=command, say=_say_json, on_event=_print_json)
+        results = run_demo(out, config, fresh=fresh, command=command, say=_say_json, on_event=_print_json)
         _print_json({"event": "result", "out": str(out), "results": results.model_dump(mode="json")})
         return
     from rich.console import Console
@@ -61,6 +64,7 @@ def demo(
         results = run_demo(
             out,
             config,
+            fresh=fresh,
             command=command,
             say=lambda line: console.print(line, markup=False),
             on_event=display,

@@ -12,10 +12,11 @@ import polars as pl
 from pydantic import Field
 
 from koinon.config import Config, write_atomically
-from koinon.data import SplitConfig
+from koinon.data import SplitConfig, Vault
 from koinon.server import FederationConfig, FederationResult, LearnerConfig, run_federation
 from koinon.space import DEFAULT_ENCODER, open_space
 from koinon.studies.demo import measure
+from koinon.studies.demo.kept import Kept
 from koinon.studies.demo.partners import Say, caps, prepare_partners
 from koinon.studies.demo.samples import TYPED, sample_lists
 from koinon.studies.pooled import evaluate_pooled
@@ -41,6 +42,7 @@ def run_demo(
     out: Path,
     config: DemoConfig | None = None,
     *,
+    fresh: bool = False,
     command: str = "koinon demo",
     say: Say = lambda _: None,
     on_event: Callable[[Mapping[str, Any]], None] = lambda _: None,
@@ -56,6 +58,8 @@ def run_demo(
         Output folder; ``partners/<name>`` are ten partners' own folders, ``federation/`` is the server's.
     config
         What to do.
+    fresh
+        Federate and pool anew, whatever an earlier run has left.
     command
         The command line, for the report.
     say
@@ -82,10 +86,25 @@ def run_demo(
             space.encode(split.train.texts, progress=on_encoded)
         space.encode(TYPED)
         say(f"{space.encoded_texts:,} texts encoded, the others were known already")
+    kept = Kept(
+        out / "kept",
+        {
+            "config": config.model_dump(),
+            "split": split_config.model_dump(),
+            "vaults": {name: Vault(folder).fingerprint() for name, folder in folders.items()},
+            "space": space.fingerprint,
+        },
+    )
     with _timed(timings, "federate", say, f"Federating ({config.mode})"):
         federation = _federation(config, folders, split_config)
         _write_federation_file(out / "federation.toml", federation)
-        result = run_federation(federation, out / "federation", config.mode, on_event)
+        whole = all((folder / "models" / "deployed.json").is_file() for folder in folders.values())
+        result = kept.federation(out / "federation") if whole and not fresh else None
+        if result is None:
+            result = run_federation(federation, out / "federation", config.mode, on_event)
+            kept.keep_federation(result)
+        else:
+            say(f"kept from the last run, which took {result.seconds:.0f} s; --fresh federates anew")
     with _timed(timings, "measure", say, "Measuring every arm on the test set"):
         elsewhere = measure.known_elsewhere(splits)
         arms, chance = {}, {}
@@ -93,16 +112,22 @@ def run_demo(
             arms[name], chance[name] = measure.measure_arms(folder, splits[name], space, elsewhere[name])
             say(f"{name}: " + ", ".join(f"{arm} {found.mean():.4f}" for arm, found in arms[name].items()))
     with _timed(timings, "pooled", say, "Tuning the pooled ceiling on the joined raw data"):
-        settings = {name: measure.own_settings(folder, splits[name], space) for name, folder in folders.items()}
-        ceilings = evaluate_pooled(
-            splits,
-            space,
-            known_elsewhere=elsewhere,
-            starts={name: own for name, own in settings.items() if own is not None},
-            seed=config.seed,
-            on_partner=lambda name, _: say(f"{name}: pooled"),
-        )
-        for name, pooled in ceilings.items():
+        known = {name: None if fresh else kept.evaluation(f"pooled-{name}") for name in folders}
+        if all(known.values()):
+            say("kept from the last run")
+        else:
+            settings = {name: measure.own_settings(folder, splits[name], space) for name, folder in folders.items()}
+            known |= evaluate_pooled(
+                splits,
+                space,
+                known_elsewhere=elsewhere,
+                starts={name: own for name, own in settings.items() if own is not None},
+                seed=config.seed,
+                on_partner=lambda name, _: say(f"{name}: pooled"),
+            )
+        for name, pooled in known.items():
+            assert pooled is not None
+            kept.keep_evaluation(f"pooled-{name}", pooled)
             arms[name]["pooled"] = pooled
     with _timed(timings, "report", say, "Writing the report"):
         partners = {
