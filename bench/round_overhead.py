@@ -1,8 +1,9 @@
 """How long a round takes beyond what the partners compute, in both modes, and the memory all processes need.
 
-``python bench/round_overhead.py [--partners 4] [--rounds 6] [--tensor-mb 0]``: shops of random readers federate
+``python bench/round_overhead.py [--partners 4] [--rounds 6] [--works 200]``: shops of random readers federate
 popularity. What counts as work is the union of the intervals that the partners themselves noted in ``work.jsonl``;
-the rest of a round's wall-clock time is overhead. ``--tensor-mb`` makes the summed tensor that large.
+the rest of a round's wall-clock time is overhead. ``--works`` sets how many items each shop lists (four bytes a work
+travel both ways).
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class Memory(threading.Thread):
 
 
 def measure(mode: Mode, root: Path, arguments: argparse.Namespace) -> dict[str, object]:
-    works = max(200, arguments.tensor_mb * 1_000_000 // 4)
+    works = arguments.works
     folders = [write_shop(root / f"shop-{n}", works, 500, n) for n in range(arguments.partners)]
     config = FederationConfig.model_validate(
         {
@@ -121,7 +122,7 @@ def measure(mode: Mode, root: Path, arguments: argparse.Namespace) -> dict[str, 
     return {
         "mode": mode,
         "partners": arguments.partners,
-        "tensor_mb": round(works * 4 / 1e6, 1),
+        "works": works,
         "overhead_seconds": [round(value, 2) for value in overheads],
         "median_after_the_first": round(statistics.median(overheads[1:] or overheads), 2),
         "whole_run_seconds": round(seconds, 1),
@@ -134,7 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--partners", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--tensor-mb", type=int, default=0)
+    parser.add_argument("--works", type=int, default=200)
     parser.add_argument("--mode", choices=["simulation", "processes", "both"], default="both")
     arguments = parser.parse_args()
     modes: list[Mode] = ["simulation", "processes"] if arguments.mode == "both" else [arguments.mode]

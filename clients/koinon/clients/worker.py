@@ -1,6 +1,7 @@
 """The partner's worker: keeps PyTorch, data and caches warm between the short-lived ClientApp processes.
 
-Started on demand by the first message; ends with the node it serves, or when nobody has asked for a while.
+Started on demand by the first message; ends with the node it serves, after a run's last message, or when nobody has
+asked for a while.
 ``python -m koinon.clients.worker FOLDER WATCHED_PID``.
 """
 
@@ -34,7 +35,7 @@ __all__ = ["ask_worker", "main"]
 
 START_SECONDS = 60.0
 IDLE_SECONDS = 900.0
-GRACE_SECONDS = 10.0
+GRACE_SECONDS = 5.0
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -127,8 +128,8 @@ def main(folder: Path, watched: int) -> int:
     path.chmod(0o600)
     listener.listen()
     listener.settimeout(IDLE_SECONDS)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # unwinds: temporary files are removed on the way out
-    threading.Thread(target=_end_with, args=(watched, path), daemon=True).start()
+    signal.signal(signal.SIGTERM, _end)
+    threading.Thread(target=_end_with, args=(watched,), daemon=True).start()
     try:
         _serve(listener, folder)
     finally:
@@ -150,9 +151,14 @@ def _serve(listener: socket.socket, folder: Path) -> None:
                 continue
             connection.settimeout(None)
             try:
-                send(connection, _handle(receive(connection), folder, partners))
+                asked = receive(connection)
+                done = asked[0].get("phase") == "adopt"
+                send(connection, _handle(asked, folder, partners))
             except (OSError, FederationError):
                 continue  # the ClientApp went away; the next one will ask again
+        if done:  # a run's last message: what was kept warm would only be in the other partners' way
+            return
+        del asked
 
 
 def _handle(frame: Frame, folder: Path, partners: Any) -> Frame:
@@ -199,7 +205,15 @@ def _home(fields: dict[str, Any]) -> Home:
     return Home(**{**fields, "folder": Path(fields["folder"]), "places": places})
 
 
-def _end_with(watched: int, path: Path) -> None:
+def _end(*_: object) -> None:
+    """End: unwinding, so that temporary files are removed on the way out; but not for ever."""
+    last = threading.Timer(GRACE_SECONDS, os._exit, (1,))
+    last.daemon = True
+    last.start()
+    sys.exit(0)
+
+
+def _end_with(watched: int) -> None:
     """End this process when the watched one has ended."""
     while True:
         time.sleep(0.5)
@@ -209,9 +223,7 @@ def _end_with(watched: int, path: Path) -> None:
             continue
         except OSError:
             os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(GRACE_SECONDS)
-            path.unlink(missing_ok=True)
-            os._exit(1)
+            return
 
 
 if __name__ == "__main__":
