@@ -24,7 +24,7 @@ from koinon.data.tables import ITEM_SCHEMA
 from koinon.evaluation import Evaluation, evaluate
 from koinon.recommenders import Recommendation, Request
 from koinon.recommenders.conventional import EaseConfig, SemanticEASE, gram_matrix
-from koinon.recommenders.federated.gram import GramConfig
+from koinon.recommenders.federated.gram import GramConfig, blended
 from koinon.recommenders.federated.gram_sums import Carried
 from koinon.recommenders.federated.gram_tuning import search
 from koinon.recommenders.federated.identities import catalogue_of, match_identities
@@ -35,7 +35,7 @@ __all__ = ["Pooled", "evaluate_pooled"]
 
 MOST_COLUMNS = 8_000
 """Own items and works from elsewhere in one solve."""
-ELSEWHERE_COLUMNS = 2_000
+ELSEWHERE_COLUMNS = 1_000
 ELSEWHERE_EVENTS = 3
 """A work of another partner becomes a column if at least so many of the partner's own people took it."""
 SHARED_PEOPLE = 0.1
@@ -269,12 +269,15 @@ class Pooled:
             self.joined.others.add_to(gram, config.share, config.cap)
             counts = self.joined.others.known(counts, config.share, config.cap)
         self.model.fit_gram(table, space, gram, np.ceil(counts).astype(np.int64))
-        test = self.joined.split.test
-        self.histories = {int(user): test.history(row) for row, user in enumerate(test.user)}
+        return self.knowing(self.joined.split.test)
+
+    def knowing(self, asked: EvaluationSet) -> Pooled:
+        """Answer requests of this set of the joined split from now on; :meth:`fit` prepares for the test set."""
+        self.histories = {int(user): asked.history(row) for row, user in enumerate(asked.user)}
         return self
 
     def score(self, requests: Sequence[Request], candidates: NDArray[np.int32] | None = None) -> NDArray[np.float32]:
-        """Return ``float32[requests, candidates]`` for requests of the test set: all their people did is known."""
+        """Return ``float32[requests, candidates]`` for requests of the prepared set: all their people did is known."""
         known = [replace(r, history=self.histories.get(-1 if r.user is None else r.user, r.history)) for r in requests]
         own = np.arange(self.joined.listed, dtype=np.int32) if candidates is None else candidates
         return self.model.score(known, own)
@@ -292,8 +295,10 @@ def evaluate_pooled(
     starts: Mapping[str, EaseConfig] | None = None,
     seed: int = 0,
     on_partner: Callable[[str, Pooled], None] | None = None,
-) -> dict[str, Evaluation]:
+) -> dict[str, tuple[Evaluation, float]]:
     """Tune the pooled recommender for every partner on validation and measure it on test.
+
+    Returns, by partner, the evaluation on test and the mean NDCG@10 of main validation users.
 
     Parameters
     ----------
@@ -317,14 +322,18 @@ def evaluate_pooled(
         pooled.fit(split.train, space, rng=np.random.default_rng(seed))
         if on_partner is not None:
             on_partner(name, pooled)
-        found[name] = evaluate(
-            pooled,
+        validation = evaluate(
+            pooled.knowing(pooled.joined.split.validation), split.train, split.validation, slices=("all",)
+        ).mean()
+        test = evaluate(
+            pooled.knowing(pooled.joined.split.test),
             split.train,
             split.test,
             known_elsewhere=None if known_elsewhere is None else known_elsewhere[name],
             vectors=space.encode(split.train.texts),
             beyond=True,
         )
+        found[name] = test, validation
     return found
 
 
@@ -346,7 +355,7 @@ def tune_pooled(pool: Pool, name: str, space: Space, *, start: EaseConfig | None
             space,
             rng=np.random.default_rng(seed),
             start=begin if joined.others else None,
-            rows=2000,
+            rows=1000,
             caution=0.0,
             on_trial=None,
             ranked=joined.listed,
