@@ -269,6 +269,9 @@ class Pooled:
             self.joined.others.add_to(gram, config.share, config.cap)
             counts = self.joined.others.known(counts, config.share, config.cap)
         self.model.fit_gram(table, space, gram, np.ceil(counts).astype(np.int64))
+        if config.blend < 1 and config.alone is not None:
+            alone = SemanticEASE(config.alone).fit(table, space, rng=rng).weights
+            self.model.weights = blended(config.blend, self.model.weights, alone)
         return self.knowing(self.joined.split.test)
 
     def knowing(self, asked: EvaluationSet) -> Pooled:
