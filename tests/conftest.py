@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +13,14 @@ import pytest
 
 from koinon.data import PartnerConfig, Tables, Vault
 from koinon.data.tables import EVENT_SCHEMA, ITEM_SCHEMA
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible() -> Iterator[None]:
+    """Take Ctrl-C as Python does by default, also where a shell's background job began with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 class ShopMaker(Protocol):

@@ -255,6 +255,11 @@ class TestChoice:
         federated = {"a": self.own + 0.02, "b": self.own + 0.04}
         assert choose("local_space", federated, self.own).arm == "b"
 
+    def test_of_two_equal_by_noise_the_one_listed_last_is_deployed(self) -> None:
+        noise = np.random.default_rng(0).normal(0, 0.1, len(self.own))
+        federated = {"a": self.own + 0.2 + noise - noise.mean() + 0.001, "b": self.own + 0.2}
+        assert choose("local_space", federated, self.own).arm == "b"
+
     def test_without_users_or_without_a_federated_arm_the_own_stays(self) -> None:
         assert choose("local", {}, self.own).arm == "local"
         assert choose("local", {"a": np.empty(0)}, np.empty(0)).arm == "local"

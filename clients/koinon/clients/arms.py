@@ -9,7 +9,8 @@
 
 A federated arm replaces the partner's own model only where its validation users say so: its mean gain, paired user by
 user, must exceed :data:`CAUTION` standard errors of that gain. Where they do not, the partner keeps what it has, and a
-federation cannot harm it.
+federation cannot harm it. Among federated arms that are equal by this measure the one that the federation lists last is
+taken.
 """
 
 from __future__ import annotations
@@ -70,6 +71,8 @@ class Choice:
 def choose(own: str, federated: Mapping[str, Values], own_values: Values) -> Choice:
     """Choose between a partner's own arm and the federated ones.
 
+    The federated arm with the highest mean stands for them, or a later one that it is not clearly ahead of.
+
     Parameters
     ----------
     own
@@ -83,10 +86,21 @@ def choose(own: str, federated: Mapping[str, Values], own_values: Values) -> Cho
     if not federated or users < 2:
         return Choice(own, own, 0.0, 0.0, users)
     best = max(federated, key=lambda arm: float(federated[arm].mean()))
-    difference = federated[best] - own_values
-    gain, error = float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(users))
-    ahead = gain > 0 and gain > CAUTION * error
-    return Choice(best if ahead else own, own, gain, error, users)
+    # the learners that the federation lists last are those it trusts most; a lead within the noise does not count
+    best = next(arm for arm in reversed(list(federated)) if arm == best or not _ahead(federated[best], federated[arm]))
+    gain, error = _paired(federated[best], own_values)
+    return Choice(best if _ahead(federated[best], own_values) else own, own, gain, error, users)
+
+
+def _paired(values: Values, others: Values) -> tuple[float, float]:
+    """Mean of the paired difference and its standard error."""
+    difference = values - others
+    return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
+
+
+def _ahead(values: Values, others: Values) -> bool:
+    gain, error = _paired(values, others)
+    return gain > 0 and gain > CAUTION * error
 
 
 def fit_arms(state: PartnerState, ask: Ask) -> dict[str, float]:

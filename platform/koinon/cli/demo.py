@@ -55,6 +55,8 @@ def demo(
     from koinon.cli.federation import Display
 
     console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 160  # a file or a pipe: nothing to fit into
     console.print(
         "Ten businesses on real data. Public research sets, under their publishers' terms: `koinon data list`.",
         markup=False,

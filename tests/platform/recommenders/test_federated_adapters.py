@@ -320,23 +320,23 @@ def test_sums_that_are_not_finite_are_left_out_and_named(domains, release, word_
     found = plan.aggregate(release, broken)
     assert found.info["left_out"] == "broken"
     np.testing.assert_array_equal(found.arrays["image"], plan.aggregate(release, answers).arrays["image"])
-    with pytest.raises(RecommenderError, match="K451"):
+    with pytest.raises(RecommenderError, match="K461"):
         plan.aggregate(release, {"broken": broken["broken"]})
 
 
 def test_a_damaged_release_is_refused(release):
     image = np.full_like(release.arrays["image"], np.inf)
-    with pytest.raises(RecommenderError, match="K453"):
+    with pytest.raises(RecommenderError, match="K463"):
         FederatedAdapters(SMALL).receive(Release(4, release.recommender, {**release.arrays, "image": image}))
 
 
 def test_it_needs_a_space(domains, release):
-    with pytest.raises(RecommenderError, match="K450"):
+    with pytest.raises(RecommenderError, match="K460"):
         AdaptersPlan(SMALL).initial([], None, rng=np.random.default_rng(0))
     with pytest.raises(RecommenderError, match="K404"):
         FederatedAdapters(SMALL).contribute(domains["small"], release, AdaptersPlan(SMALL).task(release, 1))
     task = Task(2, (TensorSpec("events", (3,), "float32", "sum"),))
-    with pytest.raises(RecommenderError, match="K452"):
+    with pytest.raises(RecommenderError, match="K462"):
         FederatedAdapters(SMALL).contribute(domains["small"], release, task)
 
 

@@ -71,7 +71,8 @@ def test_it_is_tuned_and_measured_for_every_partner(two_shops, word_space):
     seen = []
     found = evaluate_pooled(two_shops, word_space, seed=3, on_partner=lambda name, _: seen.append(name))
     assert list(found) == seen == ["north", "south"]
-    for name, evaluation in found.items():
+    for name, (evaluation, validation) in found.items():
+        assert 0 < validation < 1
         assert len(evaluation.values()) == int(two_shops[name].test.main.sum())
         assert 0 < evaluation.mean() < 1
 

@@ -82,6 +82,20 @@ def measure_arms(
     return arms, evaluate(chance, domain, split.test, slices=("cold_among_cold",))
 
 
+def ceiling(folder: Path, arms: Mapping[str, Evaluation], pooled: Evaluation, validation: float) -> Evaluation:
+    """Return the best that whoever held everybody's raw data could deploy here, chosen on validation.
+
+    Candidates are the recommender tuned on the joined data (``pooled``, with its mean on validation), the partner's
+    own model with the space, and the federated learners' models: these rest on sums over all partners, which whoever
+    held the data could form as well.
+    """
+    candidates = {"pooled": (validation, pooled)}
+    for arm in arms:
+        values = json.loads((folder / "models" / arm / "arm.json").read_text(encoding="utf-8"))["validation"]
+        candidates[arm] = (float(np.mean(values)), arms[arm])
+    return max(candidates.values(), key=lambda candidate: candidate[0])[1]
+
+
 def partner_result(
     name: str,
     folder: Path,

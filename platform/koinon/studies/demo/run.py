@@ -117,7 +117,7 @@ def run_demo(
             say("kept from the last run")
         else:
             settings = {name: measure.own_settings(folder, splits[name], space) for name, folder in folders.items()}
-            known |= evaluate_pooled(
+            ceilings = evaluate_pooled(
                 splits,
                 space,
                 known_elsewhere=elsewhere,
@@ -125,6 +125,8 @@ def run_demo(
                 seed=config.seed,
                 on_partner=lambda name, _: say(f"{name}: pooled"),
             )
+            for name, (pooled_ease, validation) in ceilings.items():
+                known[name] = measure.ceiling(folders[name], arms[name], pooled_ease, validation)
         for name, pooled in known.items():
             assert pooled is not None
             kept.keep_evaluation(f"pooled-{name}", pooled)

@@ -110,7 +110,7 @@ class FederatedAdapters(SemanticEASE):
         Raises
         ------
         RecommenderError
-            K404 no space is attached, K452 the task names a tensor this learner does not know.
+            K404 no space is attached, K462 the task names a tensor this learner does not know.
         """
         work = works_of(domain, release, self.match_key)
         self._shared = _shared_vectors(domain, release, self.space, work)
@@ -132,7 +132,7 @@ class FederatedAdapters(SemanticEASE):
                 vectors = _whitened(domain, release, self._space()).astype(np.float64)
                 sums[:] = vectors.T @ vectors
             else:
-                raise RecommenderError("K452", f"{self.name} has no {spec.name}.", "Are all partners on one version?")
+                raise RecommenderError("K462", f"{self.name} has no {spec.name}.", "Are all partners on one version?")
             arrays[spec.name] = sums
         return Contribution(arrays, n_users=domain.n_users)
 
@@ -142,11 +142,11 @@ class FederatedAdapters(SemanticEASE):
         Raises
         ------
         RecommenderError
-            K453 the release holds numbers that are not finite.
+            K463 the release holds numbers that are not finite.
         """
         for name, array in release.arrays.items():
             if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-                raise RecommenderError("K453", f"The release's {name} is not finite.", "Ask for an earlier release.")
+                raise RecommenderError("K463", f"The release's {name} is not finite.", "Ask for an earlier release.")
         self.release = release
 
     def fit(self, domain: Domain, space: Space | None, *, rng: np.random.Generator) -> Self:

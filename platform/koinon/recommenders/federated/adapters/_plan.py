@@ -47,10 +47,10 @@ class AdaptersPlan:
         Raises
         ------
         RecommenderError
-            K450 without a space.
+            K460 without a space.
         """
         if space is None:
-            raise RecommenderError("K450", "Federated adapters need a semantic space.", "Name an encoder.")
+            raise RecommenderError("K460", "Federated adapters need a semantic space.", "Name an encoder.")
         works = match_identities(catalogues, space, edition=self.config.edition, translation=self.config.translation)
         width = min(self.config.width, works.n)
         arrays: dict[str, NDArray[np.generic]] = {
@@ -86,7 +86,7 @@ class AdaptersPlan:
         Raises
         ------
         RecommenderError
-            K451 nobody sent anything that can be used.
+            K461 nobody sent anything that can be used.
         """
         totals: dict[str, NDArray[np.float64]] = {}
         used, refused = [], []
@@ -99,7 +99,7 @@ class AdaptersPlan:
             for name, array in arrays.items():
                 totals[name] = totals.get(name, 0.0) + array.astype(np.float64)
         if not used:
-            raise RecommenderError("K451", "No partner sent usable sums.", "Look at the partners' logs.")
+            raise RecommenderError("K461", "No partner sent usable sums.", "Look at the partners' logs.")
         info = {**release.info, "left_out": ",".join(refused)}
         arrays = dict(release.arrays)
         if "counts" in totals:
