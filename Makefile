@@ -35,8 +35,9 @@ contracts: $(TEST_ENV)/.installed  ## who may know whom
 protos: $(TEST_ENV)/.installed  ## generate the wire contract's code
 	$(TEST_ENV)/bin/python -m grpc_tools.protoc -Iprotos --python_out=protos --pyi_out=protos protos/koinon/protos/*.proto
 
-schema: $(TEST_ENV)/.installed  ## write docs/results.schema.json from the code
-	$(TEST_ENV)/bin/python -m koinon.studies.report.schema docs/results.schema.json
+schema: $(TEST_ENV)/.installed  ## write the schema of results.json from the code
+	$(TEST_ENV)/bin/python -c 'from koinon.studies.report.results import schema_text; print(schema_text(), end="")' \
+	  | tee platform/koinon/studies/report/results.schema.json > docs/results.schema.json
 
 clean:  ## remove the environments
 	rm -rf .venv

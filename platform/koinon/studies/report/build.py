@@ -111,7 +111,7 @@ def build_results(found: DemoResults) -> Results:
             gains=gains[name],
             beyond_accuracy={arm: _beyond(lists) for arm, lists in result.arms.items()},
             chosen=result.chosen,
-            harmed=_clearly(gains[name].get("federated_vs_local_space", {}).get("all"), above=False),
+            harmed=_harmed(gains[name].get("federated_vs_local_space", {}).get("all")),
             random_among_cold=_number(None if result.chance is None else result.chance.mean(slice_="cold_among_cold")),
         )
         for name, result in found.partners.items()
@@ -257,10 +257,9 @@ def _adjusted(raw: Mapping[str, _RawGains]) -> dict[str, dict[str, dict[str, Gai
     return found
 
 
-def _clearly(gain: Gain | None, *, above: bool) -> bool:
-    if gain is None or gain.mean is None or gain.p_holm is None or gain.p_holm >= 0.05:
-        return False
-    return gain.mean > 0 if above else gain.mean < 0
+def _harmed(gain: Gain | None) -> bool:
+    """Without correction for many partners: a correction would hide harm."""
+    return gain is not None and gain.hi is not None and gain.hi < 0
 
 
 def _beyond(arm: Evaluation) -> dict[str, float | None]:

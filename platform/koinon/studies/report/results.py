@@ -106,7 +106,7 @@ class Partner(_Record):
     chosen: str
     """The arm this partner deploys, chosen on validation."""
     harmed: bool
-    """``federated`` is below ``local_space`` on all users, significantly after Holm's correction."""
+    """``federated`` is below ``local_space`` on all users: the 95 % interval of the gain, uncorrected, lies below 0."""
     random_among_cold: float | None = None
     """NDCG@10 of a random order among cold candidates."""
 

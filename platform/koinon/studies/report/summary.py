@@ -49,7 +49,7 @@ def _headline(
         sentences.append(
             f"Measured by NDCG@10 on people and events never trained on, the federated recommender stands on average "
             f"{_share(local)} what each partner reaches alone, and {_share(space)} what it reaches alone with the same "
-            f"language encoder. The second figure is what federating itself adds."
+            f"language encoder; the second figure is what a partner gains by joining."
         )
     missed = [aim for aim in aims if aim.reached is False]
     measured = [aim for aim in aims if aim.reached is not None]
