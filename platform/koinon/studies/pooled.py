@@ -24,7 +24,7 @@ from koinon.data.tables import ITEM_SCHEMA
 from koinon.evaluation import Evaluation, evaluate
 from koinon.recommenders import Recommendation, Request
 from koinon.recommenders.conventional import EaseConfig, SemanticEASE, gram_matrix
-from koinon.recommenders.federated.gram import GramConfig, blended
+from koinon.recommenders.federated.gram import GramConfig
 from koinon.recommenders.federated.gram_sums import Carried
 from koinon.recommenders.federated.gram_tuning import search
 from koinon.recommenders.federated.identities import catalogue_of, match_identities
@@ -269,9 +269,6 @@ class Pooled:
             self.joined.others.add_to(gram, config.share, config.cap)
             counts = self.joined.others.known(counts, config.share, config.cap)
         self.model.fit_gram(table, space, gram, np.ceil(counts).astype(np.int64))
-        if config.blend < 1 and config.alone is not None:
-            alone = SemanticEASE(config.alone).fit(table, space, rng=rng).weights
-            self.model.weights = blended(config.blend, self.model.weights, alone)
         return self.knowing(self.joined.split.test)
 
     def knowing(self, asked: EvaluationSet) -> Pooled:

@@ -210,10 +210,6 @@ class _EaseTrial:
 
     def measure(self, config: EaseConfig) -> NDArray[np.float64]:
         """Metric per validation user, as the fitted recommender would get it."""
-        return self.validator.values(self.scores(config))
-
-    def scores(self, config: EaseConfig) -> Scores:
-        """What the fitted recommender would score, ``float32[users, items]``."""
         gram = self._gram(config.user_power)
         scale = item_scale(gram)
         history = self.validator.history(config.recency)
@@ -224,7 +220,7 @@ class _EaseTrial:
             scores += 0.0 if prior is None else np.float32(config.beta) * prior
             scores = self._cold(scores, config, scaled)
         scores *= (scale**config.output_power).astype(np.float32)
-        return _finish(scores, history, config, self.validator)
+        return self.validator.values(_finish(scores, history, config, self.validator))
 
     def _cold(self, scores: Scores, config: SemanticEaseConfig, scaled: csr_matrix) -> Scores:
         """What :func:`cold_columns` does to the weights, done to the scores."""

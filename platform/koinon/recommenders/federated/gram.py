@@ -18,7 +18,6 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.sparse import csr_matrix
 
 from koinon.data import Domain, Split
 from koinon.recommenders._search import Trial
@@ -29,9 +28,8 @@ from koinon.recommenders.federated.pairs import choose_pairs
 from koinon.recommenders.protocol import Catalogue, Contribution, Release, Task, TensorSpec
 from koinon.space import Space
 
-__all__ = ["UNPROTECTED", "FederatedGram", "GramConfig", "GramPlan", "blended"]
+__all__ = ["UNPROTECTED", "FederatedGram", "GramConfig", "GramPlan"]
 
-Weights = NDArray[np.float32] | csr_matrix
 UNPROTECTED = "none: the server sees each partner's sums in the clear"
 
 
@@ -58,10 +56,6 @@ class GramConfig(SemanticEaseConfig):
     cap: float | None = Field(default=10.0, ge=0)
     """The others may add at most so many times an item's own events (plus one) to it; ``None`` for no bound. Without
     it works that many partners list outweigh those that only this one does."""
-    blend: float = Field(default=1.0, ge=0, le=1)
-    """Weight of this solution; the rest is that of ``alone``."""
-    alone: SemanticEaseConfig | None = None
-    """Settings of a solution on the partner's own events, blended in where ``blend`` is below 1."""
 
 
 class GramPlan:
@@ -179,11 +173,7 @@ class FederatedGram(SemanticEASE):
             counts = others.known(counts, settings.share, settings.cap)
         if space is None:
             return EASE.fit_gram(self, domain, space, gram)
-        self.fit_gram(domain, space, gram, np.ceil(counts).astype(np.int64))
-        if settings.blend < 1 and settings.alone is not None:
-            alone = SemanticEASE(settings.alone).fit(domain, space, rng=rng).weights
-            self.weights = blended(settings.blend, self.weights, alone)
-        return self
+        return self.fit_gram(domain, space, gram, np.ceil(counts).astype(np.int64))
 
     def tune(
         self,
@@ -249,10 +239,3 @@ class FederatedGram(SemanticEASE):
         if space is None:
             return EASE.restore(self, state, domain, space)
         return super().restore(state, domain, space)
-
-
-def blended(blend: float, joint: Weights, alone: Weights) -> NDArray[np.float32]:
-    """``blend · joint + (1 - blend) · alone``, ``float32[items, items]``."""
-    one, other = np.asarray(joint, dtype=np.float32), np.asarray(alone, dtype=np.float32)
-    mixed: NDArray[np.float32] = np.float32(blend) * one + np.float32(1 - blend) * other
-    return mixed

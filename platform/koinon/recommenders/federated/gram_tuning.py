@@ -8,7 +8,7 @@ made without it. Test events are never touched, and the others' part stays what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +55,6 @@ STATED = {
     "cold_blend": 0.0,
 }
 """What suits shops of a few thousand readers without times."""
-BLENDS = (0.25, 0.5, 0.75)
 ANSWERS = 2000
 """Answers wanted: few users are asked more often."""
 MOST_ROUNDS = 4
@@ -102,23 +101,9 @@ def search(
     if not others:
         return begin, trials
     joined = go(begin.model_copy(update={"share": 1.0, "cap": 3.0}), OTHERS_AXES)
-    alone = asked(begin)
-    best, led = joined, asked(joined)
-    for blend, values in asked.blended(joined, begin, BLENDS).items():
-        mixed = _mixed(joined, begin, blend)
-        trials.append(Trial("federated_gram", mixed, float(values.mean()), 0.0))
-        if values.mean() > led.mean():
-            best, led = mixed, values
-    gain = led - alone
+    gain = asked(joined) - asked(begin)
     ahead = gain.mean() > max(0.0, caution * gain.std() / np.sqrt(len(gain)))
-    return (best if ahead else begin), trials
-
-
-def _mixed(joined: GramConfig, alone: GramConfig, blend: float) -> GramConfig:
-    """Settings of a blend; the popularity prior is linear in the scores, so its weights blend too."""
-    popularity = blend * joined.popularity_weight + (1 - blend) * alone.popularity_weight
-    own = SemanticEaseConfig.model_validate(alone.model_dump(include=set(SemanticEaseConfig.model_fields)))
-    return joined.model_copy(update={"blend": blend, "alone": own, "popularity_weight": popularity})
+    return (joined if ahead else begin), trials
 
 
 def reheld(split: Split, rng: np.random.Generator, ranked: int | None = None) -> tuple[Domain, EvaluationSet]:
@@ -190,27 +175,13 @@ class _Asked:
     def __call__(self, config: GramConfig) -> Doubles:
         """Metric per validation user, ``float64[users]``, as the fitted recommender would get it."""
         if config not in self._known:
-            self._known[config] = self._mean([round_.trial(config).measure(config) for round_ in self._rounds])
+            total, times = np.zeros(len(self._users)), np.zeros(len(self._users))
+            for round_ in self._rounds:
+                where = np.searchsorted(self._users, [request.user or 0 for request in round_.validator.requests])
+                total[where] += round_.ask(config)
+                times[where] += 1
+            self._known[config] = total / times
         return self._known[config]
-
-    def blended(self, joined: GramConfig, alone: GramConfig, blends: Sequence[float]) -> dict[float, Doubles]:
-        """The same of ``blend · joined + (1 - blend) · alone``, per blend."""
-        found: dict[float, list[Doubles]] = {blend: [] for blend in blends}
-        for round_ in self._rounds:
-            one, other = (round_.trial(config).scores(config) for config in (joined, alone))
-            for blend, values in found.items():
-                values.append(round_.validator.values(np.float32(blend) * one + np.float32(1 - blend) * other))
-        return {blend: self._mean(values) for blend, values in found.items()}
-
-    def _mean(self, rounds: Sequence[Doubles]) -> Doubles:
-        """Mean per user over the rounds in which each was asked."""
-        total, times = np.zeros(len(self._users)), np.zeros(len(self._users))
-        for round_, values in zip(self._rounds, rounds, strict=True):
-            where = np.searchsorted(self._users, [request.user or 0 for request in round_.validator.requests])
-            total[where] += values
-            times[where] += 1
-        mean: Doubles = total / times
-        return mean
 
 
 def _never_rank(validator: Validator, ranked: int) -> None:
@@ -232,13 +203,12 @@ class _Round:
         self.prior = prior
         self._trial: tuple[tuple[float, float | None], _JoinedTrial] | None = None
 
-    def trial(self, config: GramConfig) -> _JoinedTrial:
-        """The trial that solves with the others taken in as ``config`` says; the last one is kept."""
+    def ask(self, config: GramConfig) -> Doubles:
         key = (config.share, config.cap)
         if self._trial is None or self._trial[0] != key:
             self._trial = None
             self._trial = (key, _JoinedTrial(self.validator, self.others, self.prior, *key))
-        return self._trial[1]
+        return self._trial[1].measure(config)
 
 
 class _JoinedTrial(EaseTrial):
