@@ -18,7 +18,7 @@ from koinon.evaluation.metrics import METRICS, place, ranking_metrics
 from koinon.evaluation.protocol import requests_of
 from koinon.recommenders.ranking import history_matrix
 
-__all__ = ["Axis", "Trial", "Validator", "descend"]
+__all__ = ["Axis", "Trial", "Validator", "descend", "descend_from_each"]
 
 Scores = NDArray[np.float32]
 Settings = Mapping[str, Any]
@@ -145,3 +145,25 @@ def descend(
         if gain.mean() > caution * gain.std() / np.sqrt(len(gain)):
             best, values = leader, led
     return best, trials
+
+
+def descend_from_each(
+    family: str,
+    starts: Sequence[Config],
+    axes: Sequence[Axis],
+    measure: Callable[[Any], NDArray[np.float64]],
+    *,
+    budget: int,
+    caution: float,
+    on_trial: Callable[[Trial], None] | None = None,
+) -> tuple[Config, list[Trial]]:
+    """:func:`descend` from several starts, each with its own ``budget``; the best end counts, the earlier on a tie.
+
+    One descent may end in a hollow that rounding alone decides on; with a second start elsewhere it seldom matters.
+    """
+    ends, trials = [], []
+    for start in dict.fromkeys(starts):
+        end, tried = descend(family, start, axes, measure, budget=budget, caution=caution, on_trial=on_trial)
+        ends.append((next(trial.value for trial in tried if trial.config == end), end))
+        trials.extend(tried)
+    return max(ends, key=lambda pair: pair[0])[1], trials

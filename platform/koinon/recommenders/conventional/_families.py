@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix, diags_array
 from koinon.config import Config
 from koinon.data import Domain
 from koinon.errors import RecommenderError
-from koinon.recommenders._search import Axis, Trial, Validator, descend
+from koinon.recommenders._search import Axis, Trial, Validator, descend, descend_from_each
 from koinon.recommenders.conventional._ease import EASE, EaseConfig, SemanticEASE, SemanticEaseConfig
 from koinon.recommenders.conventional._knn import ItemKNN, ItemKNNConfig, item_neighbours
 from koinon.recommenders.conventional._popularity import Popularity, PopularityConfig, popularity_prior
@@ -116,9 +116,9 @@ class EaseFamily:
     ) -> tuple[Config, list[Trial]]:
         """Vary the ridge, the weighting of users and items, the popularity prior and the weight of what is recent."""
         trial = _EaseTrial(validator, None)
-        return descend(
+        return descend_from_each(
             self.name,
-            EaseConfig(item_power=0.25),
+            STARTS,
             [*RIDGE_AXES, *_linear_axes(validator.domain), OUTPUT, RIDGE_FINE],
             trial.measure,
             budget=budget,
@@ -137,8 +137,8 @@ class SemanticEaseFamily:
     Parameters
     ----------
     start
-        Settings of plain EASE to start from, e.g. those :class:`EaseFamily` found; ``None``: look for them first, in
-        the same way and out of the same budget.
+        Settings of plain EASE to start from, e.g. those :class:`EaseFamily` found, beside the last of :data:`STARTS`;
+        ``None``: look for them first, in the same way and out of the same budget.
     """
 
     name: ClassVar[str] = SemanticEASE.name
@@ -169,15 +169,19 @@ class SemanticEaseFamily:
             Axis("cold_weight", (0.3, 3.0), relative=True),
             Axis("beta", (0.55, 1.8), relative=True),
         ]
-        plain = self.start or EaseConfig(item_power=0.25)
-        start = SemanticEaseConfig(beta=0.0, cold_weight=0.1, **plain.model_dump())
-        return descend(self.name, start, axes, trial.measure, budget=budget, caution=caution, on_trial=on_trial)
+        plain = (self.start, STARTS[-1]) if self.start else STARTS
+        starts = [SemanticEaseConfig(beta=0.0, cold_weight=0.1, **one.model_dump()) for one in plain]
+        return descend_from_each(
+            self.name, starts, axes, trial.measure, budget=budget, caution=caution, on_trial=on_trial
+        )
 
     def build(self, config: Config) -> Recommender:
         """Return an unfitted :class:`SemanticEASE`."""
         return SemanticEASE(cast(SemanticEaseConfig, config))
 
 
+STARTS = (EaseConfig(item_power=0.25), EaseConfig(lambda_=100.0, item_power=0.5, popularity_weight=0.01))
+"""Where every EASE family begins: the defaults, and what small sparse shops tend to end at."""
 RIDGE_AXES = (
     Axis("lambda_", (10.0, 30.0, 300.0, 1000.0)),
     Axis("item_power", (0.0, 0.5)),
