@@ -1,9 +1,9 @@
 """Choosing a recommender and its settings on validation, and on nothing else.
 
-Every family gets the same number of trials (``budget``) from each of its stated starts, spent by coordinate descent: one
-setting at a time is tried over its stated values and the best is kept. The EASE families search the same ridges, user
-weightings and popularity priors from the same starts. Their trials share factorisations and vary what enters linearly at
-the level of scores, so that forty trials cost about ten matrix inversions.
+Every family gets the same number of trials (``budget``) from each of its stated starts, spent by coordinate descent:
+one setting at a time is tried over its stated values and the best is kept. The EASE families search the same ridges,
+user weightings and popularity priors from the same starts. Their trials share factorisations and vary what enters
+linearly at the level of scores, so that forty trials cost about ten matrix inversions.
 """
 
 from __future__ import annotations
