@@ -55,6 +55,8 @@ def run(
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 160  # a file or a pipe: nothing to fit into
     with Display(console) as display:
         result = run_federation(config, target, "processes" if processes else "simulation", display)
     _summary(console, result)
@@ -167,9 +169,9 @@ def _summary(console: Console, result: FederationResult) -> None:
     from rich.table import Table
 
     names = sorted({name for metrics in result.adopted.values() for name in metrics if name != "work_seconds"})
-    table = Table(title="What the partners found on their own validation")
+    table = Table(title="NDCG@10 of each arm on the partners' own validation users")
     for column in ("partner", *names):
-        table.add_column(column, justify="left" if column == "partner" else "right")
+        table.add_column(column.removeprefix("ndcg@10/"), justify="left" if column == "partner" else "right")
     for partner, metrics in sorted(result.adopted.items()):
         table.add_row(partner, *(f"{metrics[name]:.4f}" if name in metrics else "" for name in names))
     if names:
