@@ -110,7 +110,7 @@ def tune(
     rng
         Draws the validation users where there are more than ``rows``.
     budget
-        Trials per family at most.
+        Trials per family and start at most.
     caution
         Standard errors of its paired gain that a setting must win by to be adopted, see :func:`descend`.
     rows
