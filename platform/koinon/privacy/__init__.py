@@ -1,4 +1,4 @@
-"""What keeps a partner's data its own: for now the secret under which catalogues are compared without being read."""
+"""What keeps a partner's data its own: the secret under which catalogues are compared without being read."""
 
 from koinon.privacy.match_key import MATCH_KEY_FILE, read_match_key, write_match_key
 

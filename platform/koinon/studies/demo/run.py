@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-import polars as pl
 from pydantic import Field
 
 from koinon.config import Config, write_atomically
@@ -205,8 +204,3 @@ def _timed(timings: dict[str, float], step: str, say: Say, what: str) -> Iterato
     began = time.monotonic()
     yield
     timings[step] = time.monotonic() - began
-
-
-def read_per_user(out: Path, partner: str) -> pl.DataFrame:
-    """Per-user values of every arm, as :func:`run_demo` left them: ``arm, slice, row, user, targets, ndcg@10 …``."""
-    return pl.read_parquet(out / "per_user" / f"{partner}.parquet")
