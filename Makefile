@@ -34,6 +34,7 @@ contracts: $(TEST_ENV)/.installed  ## who may know whom
 
 protos: $(TEST_ENV)/.installed  ## generate the wire contract's code
 	$(TEST_ENV)/bin/python -m grpc_tools.protoc -Iprotos --python_out=protos --pyi_out=protos protos/koinon/protos/*.proto
+	$(TEST_ENV)/bin/python -m grpc_tools.protoc -Iprotos --grpc_python_out=protos protos/koinon/protos/joining.proto
 
 schema: $(TEST_ENV)/.installed  ## write the schema of results.json from the code
 	$(TEST_ENV)/bin/python -c 'from koinon.studies.report.results import schema_text; print(schema_text(), end="")' \
