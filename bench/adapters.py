@@ -24,6 +24,7 @@ from koinon.recommenders import Release
 from koinon.recommenders.conventional import SemanticEASE, SemanticEaseConfig
 from koinon.recommenders.federated.adapters import AdaptersConfig, AdaptersPlan, FederatedAdapters
 from koinon.recommenders.federated.identities import catalogue_of
+from koinon.recommenders.federated.totals import add_up
 from koinon.recommenders.tuning import tune_local
 from koinon.space import Space, open_space
 
@@ -44,7 +45,7 @@ def federate(splits: dict[str, Split], space: Space, config: AdaptersConfig, see
             learner.attach(split.train, space)
             given[name] = learner.contribute(split.train, release, task)
         bytes_up.append(sum(int(np.prod(spec.shape)) * 4 for spec in task.specs))
-        release = plan.aggregate(release, given)
+        release = plan.aggregate(release, add_up(task.specs, given))
     seconds = time.monotonic() - began
     return release, {
         "works": len(release.arrays["counts"]),

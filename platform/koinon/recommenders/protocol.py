@@ -24,6 +24,7 @@ __all__ = [
     "Request",
     "Task",
     "TensorSpec",
+    "Total",
 ]
 
 Float = NDArray[np.float32]
@@ -137,6 +138,25 @@ class Contribution:
 
 
 @dataclass(frozen=True)
+class Total:
+    """What a round's contributions come to: all that a plan learns of them, so that they can be added up unseen.
+
+    Attributes
+    ----------
+    arrays
+        ``float64``, as the specs name and shape them: sums, or means weighted by users.
+    n_users
+        People they speak for.
+    partners
+        Who is in them, ascending.
+    """
+
+    arrays: Mapping[str, NDArray[np.float64]]
+    n_users: int
+    partners: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Catalogue:
     """What a partner has declared public of its items, as the server sees it.
 
@@ -186,6 +206,6 @@ class FederationPlan(Protocol):
         """Return what every partner is asked for in a round (1-based)."""
         ...
 
-    def aggregate(self, release: Release, contributions: Mapping[str, Contribution]) -> Release:
-        """Return the next release from those who answered."""
+    def aggregate(self, release: Release, total: Total) -> Release:
+        """Return the next release from what those who answered come to."""
         ...

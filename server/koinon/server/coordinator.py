@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 
 from koinon.errors import FederationError
 from koinon.recommenders.federated import registry
+from koinon.recommenders.federated.totals import add_up
 from koinon.recommenders.protocol import Catalogue, Contribution, FederationPlan, Release, TensorSpec
 from koinon.server.checkpoints import Checkpoint, Checkpoints, RunState, save_arrays
 from koinon.server.exchange import Exchange, Outcome
@@ -205,7 +206,7 @@ class Coordinator:
                 f" {self.config.minimum_participants} are needed. Left out: {_named(gathered.left_out)}.",
                 "See docs/errors.md for the codes; start again and the run goes on from the last finished round.",
             )
-        release = _numbered(plan.aggregate(checkpoint.release, contributions), number)
+        release = _numbered(plan.aggregate(checkpoint.release, add_up(task.specs, contributions)), number)
         result = Checkpoint(release, registry.state(plan), tuple(contributions))
         self.checkpoints.save(learner.name, result)
         shutil.rmtree(self._scratch, ignore_errors=True)

@@ -11,7 +11,7 @@ import pytest
 from koinon.data import Interactions
 from koinon.errors import RecommenderError
 from koinon.evaluation import evaluate
-from koinon.recommenders import Contribution, FederatedRecommender, Release, Request, Task, TensorSpec, store
+from koinon.recommenders import FederatedRecommender, Release, Request, Task, TensorSpec, store
 from koinon.recommenders._search import Validator
 from koinon.recommenders.conventional import SemanticEaseConfig, gram_matrix
 from koinon.recommenders.federated import registry
@@ -20,6 +20,7 @@ from koinon.recommenders.federated.adapters._partner import FactorOthers, editio
 from koinon.recommenders.federated.adapters._sums import factors, orthonormal, projection, whitening
 from koinon.recommenders.federated.adapters._tuning import _Trials
 from koinon.recommenders.federated.identities import catalogue_of
+from koinon.recommenders.federated.totals import add_up
 
 SMALL = AdaptersConfig(rounds=4, width=40, directions=16)
 
@@ -62,7 +63,8 @@ def federate(domains, space, config=SMALL, seed=3):
     catalogues = [catalogue_of(name, domain.items) for name, domain in domains.items()]
     release = plan.initial(catalogues, space, rng=np.random.default_rng(seed))
     for round_ in range(1, plan.rounds + 1):
-        release = plan.aggregate(release, contributions(domains, release, plan.task(release, round_), space, config))
+        task = plan.task(release, round_)
+        release = plan.aggregate(release, add_up(task.specs, contributions(domains, release, task, space, config)))
     return release
 
 
@@ -156,8 +158,8 @@ def test_a_partner_that_was_not_there_takes_nothing_out(domains, word_space):
     release = plan.initial(catalogues, word_space, rng=np.random.default_rng(0))
     there = {"large": domains["large"]}
     for round_ in (1, 2):
-        answers = contributions(there, release, plan.task(release, round_), word_space, config)
-        release = plan.aggregate(release, answers)
+        task = plan.task(release, round_)
+        release = plan.aggregate(release, add_up(task.specs, contributions(there, release, task, word_space, config)))
     others = FactorOthers(domains["small"], release)
     assert len(others.item) == domains["small"].n_items
     expected = gram_matrix(domains["large"].matrix)
@@ -225,7 +227,7 @@ def test_between_rounds_it_ranks_by_what_is_shared_so_far(partners, domains, wor
         learner.attach(domains["large"], word_space)
         learner.contribute(domains["large"], release, task)
         curve.append(evaluate(learner, domains["large"], partners["large"].validation).mean())
-        release = plan.aggregate(release, contributions(domains, release, task, word_space))
+        release = plan.aggregate(release, add_up(task.specs, contributions(domains, release, task, word_space)))
     assert learner.scores_between_rounds
     assert curve[-1] > 2 * curve[0]
 
@@ -311,17 +313,6 @@ def test_before_it_is_fitted_there_is_nothing_to_keep(domains, word_space):
     learner = FederatedAdapters(SMALL)
     assert learner.state() == {}
     assert learner.restore({}, domains["small"], word_space) is learner
-
-
-def test_sums_that_are_not_finite_are_left_out_and_named(domains, release, word_space):
-    plan = AdaptersPlan(SMALL)
-    answers = contributions(domains, release, plan.task(release, 3), word_space)
-    broken = {**answers, "broken": Contribution({"image": np.full_like(answers["small"].arrays["image"], np.nan)}, 5)}
-    found = plan.aggregate(release, broken)
-    assert found.info["left_out"] == "broken"
-    np.testing.assert_array_equal(found.arrays["image"], plan.aggregate(release, answers).arrays["image"])
-    with pytest.raises(RecommenderError, match="K461"):
-        plan.aggregate(release, {"broken": broken["broken"]})
 
 
 def test_a_damaged_release_is_refused(release):

@@ -14,6 +14,7 @@ from koinon.recommenders.federated.gram_sums import own_counts, own_pairs, pair_
 from koinon.recommenders.federated.gram_tuning import reheld
 from koinon.recommenders.federated.identities import catalogue_of
 from koinon.recommenders.federated.pairs import choose_pairs
+from koinon.recommenders.federated.totals import add_up
 
 EXACT = GramConfig(clip=float("inf"), share=1.0, cap=None, pairs=10_000_000, lambda_=50.0)
 
@@ -42,7 +43,7 @@ def federate(domains, config, space=None, *, absent=(), match_key=None):
             for domain in domains
             if (round_, domain.name) not in absent
         }
-        release = plan.aggregate(release, answers)
+        release = plan.aggregate(release, add_up(task.specs, answers))
     return release
 
 
@@ -95,7 +96,8 @@ def test_what_is_sent_has_a_shape_that_events_do_not_change(shop):
             }
             assert [(s.shape, s.dtype) for s in task.specs] == [(a.shape, str(a.dtype)) for a in one.arrays.values()]
             assert any(not np.array_equal(one.arrays[name], other.arrays[name]) for name in one.arrays)
-        release = plan.aggregate(release, {d.name: answer for d, answer in zip(domains, before, strict=True)})
+        answers = {d.name: answer for d, answer in zip(domains, before, strict=True)}
+        release = plan.aggregate(release, add_up(task.specs, answers))
 
 
 @pytest.mark.parametrize("clip", [0.5, 2.0, 10.0])
@@ -212,7 +214,7 @@ def test_the_plan_goes_on_after_a_restart(shop):
     answers = {d.name: FederatedGram().contribute(d, release, task) for d in domains}
     restarted = GramPlan(GramConfig())
     registry.restore(restarted, registry.state(plan))
-    one, other = (p.aggregate(release, answers) for p in (plan, restarted))
+    one, other = (p.aggregate(release, add_up(task.specs, answers)) for p in (plan, restarted))
     assert np.array_equal(one.arrays["other"], other.arrays["other"])
     assert GramPlan(GramConfig()).task(one, 2) == plan.task(one, 2)
 

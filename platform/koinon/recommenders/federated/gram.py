@@ -25,7 +25,7 @@ from koinon.recommenders.conventional import EASE, SemanticEASE, SemanticEaseCon
 from koinon.recommenders.federated.gram_sums import Others, own_counts, own_pairs, pair_list, work_matrix, works_of
 from koinon.recommenders.federated.identities import match_identities
 from koinon.recommenders.federated.pairs import choose_pairs
-from koinon.recommenders.protocol import Catalogue, Contribution, Release, Task, TensorSpec
+from koinon.recommenders.protocol import Catalogue, Contribution, Release, Task, TensorSpec, Total
 from koinon.space import Space
 
 __all__ = ["UNPROTECTED", "FederatedGram", "GramConfig", "GramPlan"]
@@ -94,22 +94,19 @@ class GramPlan:
             spec = TensorSpec("pairs", release.arrays["other"].shape, "float32", "sum", clip)
         return Task(round_, (spec,))
 
-    def aggregate(self, release: Release, contributions: Mapping[str, Contribution]) -> Release:
-        """Add up, one partner at a time; after the counts, choose the pairs."""
+    def aggregate(self, release: Release, total: Total) -> Release:
+        """Take the sums; after the counts, choose the pairs."""
         wanted = "pairs" if "other" in release.arrays else "counts"
-        shape = release.arrays["other" if wanted == "pairs" else "counts"].shape
-        total = np.zeros(shape, dtype=np.float64)
-        for partner in sorted(contributions):
-            total += contributions[partner].arrays[wanted].astype(np.float64)
-        info = {**release.info, f"{wanted}_from": ",".join(sorted(contributions))}
+        sums = total.arrays[wanted]
+        info = {**release.info, f"{wanted}_from": ",".join(total.partners)}
         arrays = dict(release.arrays)
         if wanted == "counts":
-            agreed = choose_pairs(self._listings, total, self.config.pairs)
+            agreed = choose_pairs(self._listings, sums, self.config.pairs)
             arrays |= {"start": agreed.start, "other": agreed.other}
             info["pairs"] = len(agreed)
         else:
-            total[total < self.config.support] = 0.0
-        arrays[wanted] = total.astype(np.float32)
+            sums = np.where(sums < self.config.support, 0.0, sums)
+        arrays[wanted] = sums.astype(np.float32)
         return Release(release.number + 1, self.name, arrays, info)
 
     def state(self) -> dict[str, NDArray[np.generic]]:

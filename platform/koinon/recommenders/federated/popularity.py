@@ -17,7 +17,7 @@ from koinon.config import Config
 from koinon.data import Domain
 from koinon.errors import RecommenderError
 from koinon.recommenders.federated.identities import catalogue_of, look_up, match_identities
-from koinon.recommenders.protocol import Catalogue, Contribution, Release, Request, Task, TensorSpec
+from koinon.recommenders.protocol import Catalogue, Contribution, Release, Request, Task, TensorSpec, Total
 from koinon.recommenders.ranking import Ranked
 from koinon.space import Space
 
@@ -63,14 +63,12 @@ class PopularityPlan:
         works = release.arrays["counts"].shape
         return Task(round_, (TensorSpec("counts", works, "float32", "sum", self.config.clip),))
 
-    def aggregate(self, release: Release, contributions: Mapping[str, Contribution]) -> Release:
-        """Add the counts, one partner at a time, in the order of the partners' names, to what is remembered."""
-        total = release.arrays["counts"].astype(np.float64) * self.config.memory
-        for partner in sorted(contributions):
-            total += (1 - self.config.memory) * contributions[partner].arrays["counts"].astype(np.float64)
-        return Release(
-            release.number + 1, self.name, {**release.arrays, "counts": total.astype(np.float32)}, release.info
-        )
+    def aggregate(self, release: Release, total: Total) -> Release:
+        """Add the counts to what is remembered of the earlier ones."""
+        memory = self.config.memory
+        counts = memory * release.arrays["counts"].astype(np.float64) + (1 - memory) * total.arrays["counts"]
+        arrays = {**release.arrays, "counts": counts.astype(np.float32)}
+        return Release(release.number + 1, self.name, arrays, release.info)
 
 
 class FederatedPopularity(Ranked):

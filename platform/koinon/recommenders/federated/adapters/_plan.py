@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -12,7 +12,7 @@ from koinon.errors import RecommenderError
 from koinon.recommenders.federated.adapters._config import AdaptersConfig
 from koinon.recommenders.federated.adapters._sums import orthonormal, projection, whitening
 from koinon.recommenders.federated.identities import match_identities
-from koinon.recommenders.protocol import Catalogue, Contribution, Release, Task, TensorSpec
+from koinon.recommenders.protocol import Catalogue, Release, Task, TensorSpec, Total
 from koinon.space import Space
 
 __all__ = ["UNPROTECTED", "AdaptersPlan"]
@@ -80,38 +80,18 @@ class AdaptersPlan:
             specs.append(TensorSpec("spread", (side, side), "float32", "sum"))
         return Task(round_, tuple(specs))
 
-    def aggregate(self, release: Release, contributions: Mapping[str, Contribution]) -> Release:
-        """Add up, one partner at a time; a contribution that is not finite is left out and named.
-
-        Raises
-        ------
-        RecommenderError
-            K461 nobody sent anything that can be used.
-        """
-        totals: dict[str, NDArray[np.float64]] = {}
-        used, refused = [], []
-        for partner in sorted(contributions):
-            arrays = contributions[partner].arrays
-            if not all(np.isfinite(array).all() for array in arrays.values()):
-                refused.append(partner)
-                continue
-            used.append(partner)
-            for name, array in arrays.items():
-                totals[name] = totals.get(name, 0.0) + array.astype(np.float64)
-        if not used:
-            raise RecommenderError("K461", "No partner sent usable sums.", "Look at the partners' logs.")
-        info = {**release.info, "left_out": ",".join(refused)}
-        arrays = dict(release.arrays)
-        if "counts" in totals:
-            arrays["counts"] = totals["counts"].astype(np.float32)
-            arrays["mean"], arrays["whitening"] = whitening(totals["moment"], self.config.directions)
-            info["counts_from"] = ",".join(used)
-        if "semantic" in totals:
-            arrays["adapter"] = projection(
-                totals["semantic"], totals["spread"], self.config.ridge, self.config.softness
-            )
-        if "image" in totals:
-            arrays["start"], arrays["image"] = arrays["basis"], totals["image"].astype(np.float32)
-            arrays["basis"] = orthonormal(totals["image"])
-            info["image_from"] = ",".join(used)
+    def aggregate(self, release: Release, total: Total) -> Release:
+        """Turn the sums into what they are asked for: the whitening, the projection, the factors' next basis."""
+        sums, partners = total.arrays, ",".join(total.partners)
+        info, arrays = dict(release.info), dict(release.arrays)
+        if "counts" in sums:
+            arrays["counts"] = sums["counts"].astype(np.float32)
+            arrays["mean"], arrays["whitening"] = whitening(sums["moment"], self.config.directions)
+            info["counts_from"] = partners
+        if "semantic" in sums:
+            arrays["adapter"] = projection(sums["semantic"], sums["spread"], self.config.ridge, self.config.softness)
+        if "image" in sums:
+            arrays["start"], arrays["image"] = arrays["basis"], sums["image"].astype(np.float32)
+            arrays["basis"] = orthonormal(sums["image"])
+            info["image_from"] = partners
         return Release(release.number + 1, self.name, arrays, info)
