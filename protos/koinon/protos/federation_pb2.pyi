@@ -77,7 +77,7 @@ class Learner(_message.Message):
     def __init__(self, name: _Optional[str] = ..., settings: _Optional[_Mapping[str, Setting]] = ...) -> None: ...
 
 class Policy(_message.Message):
-    __slots__ = ("federation", "encoder", "split_json", "learners", "metrics", "keyed_catalogues", "minimum_participants", "seed")
+    __slots__ = ("federation", "encoder", "split_json", "learners", "metrics", "keyed_catalogues", "minimum_participants", "seed", "aggregation", "encoder_sha256", "epsilon", "delta")
     FEDERATION_FIELD_NUMBER: _ClassVar[int]
     ENCODER_FIELD_NUMBER: _ClassVar[int]
     SPLIT_JSON_FIELD_NUMBER: _ClassVar[int]
@@ -86,6 +86,10 @@ class Policy(_message.Message):
     KEYED_CATALOGUES_FIELD_NUMBER: _ClassVar[int]
     MINIMUM_PARTICIPANTS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    AGGREGATION_FIELD_NUMBER: _ClassVar[int]
+    ENCODER_SHA256_FIELD_NUMBER: _ClassVar[int]
+    EPSILON_FIELD_NUMBER: _ClassVar[int]
+    DELTA_FIELD_NUMBER: _ClassVar[int]
     federation: str
     encoder: str
     split_json: str
@@ -94,7 +98,11 @@ class Policy(_message.Message):
     keyed_catalogues: bool
     minimum_participants: int
     seed: int
-    def __init__(self, federation: _Optional[str] = ..., encoder: _Optional[str] = ..., split_json: _Optional[str] = ..., learners: _Optional[_Iterable[_Union[Learner, _Mapping]]] = ..., metrics: _Optional[_Iterable[str]] = ..., keyed_catalogues: _Optional[bool] = ..., minimum_participants: _Optional[int] = ..., seed: _Optional[int] = ...) -> None: ...
+    aggregation: str
+    encoder_sha256: str
+    epsilon: float
+    delta: float
+    def __init__(self, federation: _Optional[str] = ..., encoder: _Optional[str] = ..., split_json: _Optional[str] = ..., learners: _Optional[_Iterable[_Union[Learner, _Mapping]]] = ..., metrics: _Optional[_Iterable[str]] = ..., keyed_catalogues: _Optional[bool] = ..., minimum_participants: _Optional[int] = ..., seed: _Optional[int] = ..., aggregation: _Optional[str] = ..., encoder_sha256: _Optional[str] = ..., epsilon: _Optional[float] = ..., delta: _Optional[float] = ...) -> None: ...
 
 class ReleaseManifest(_message.Message):
     __slots__ = ("number", "learner", "info", "tensors", "participants", "policy_sha256", "koinon_version")

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from koinon.protos import federation_pb2 as koinon_dot_protos_dot_federation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bkoinon/protos/joining.proto\x12\tkoinon.v1\x1a\x1ekoinon/protos/federation.proto\"%\n\x0f\x44\x65scribeRequest\x12\x12\n\ninvitation\x18\x01 \x01(\t\"\x86\x02\n\x05Offer\x12!\n\x06policy\x18\x01 \x01(\x0b\x32\x11.koinon.v1.Policy\x12\x15\n\rpolicy_sha256\x18\x02 \x01(\t\x12\x16\n\x0e\x65ncoder_sha256\x18\x03 \x01(\t\x12\x16\n\x0ekoinon_version\x18\x04 \x01(\t\x12\x16\n\x0e\x66lower_version\x18\x05 \x01(\t\x12\x13\n\x0b\x63ode_sha256\x18\x06 \x01(\t\x12\x12\n\napp_sha256\x18\x07 \x01(\t\x12\x15\n\rfleet_address\x18\x08 \x01(\t\x12\x16\n\x0eserver_time_ms\x18\t \x01(\x03\x12\x12\n\nledger_key\x18\n \x01(\t\x12\x0f\n\x07partner\x18\x0b \x01(\t\"\xaf\x01\n\x0b\x41pplication\x12\x12\n\ninvitation\x18\x01 \x01(\t\x12\x0f\n\x07partner\x18\x02 \x01(\t\x12\x10\n\x08node_key\x18\x03 \x01(\x0c\x12\x12\n\nmember_key\x18\x04 \x01(\x0c\x12\x15\n\rpolicy_sha256\x18\x05 \x01(\t\x12\x13\n\x0b\x63ode_sha256\x18\x06 \x01(\t\x12\x16\n\x0ekoinon_version\x18\x07 \x01(\t\x12\x11\n\tsignature\x18\x08 \x01(\x0c\"F\n\x0fStandingRequest\x12\x0f\n\x07partner\x18\x01 \x01(\t\x12\x0f\n\x07time_ms\x18\x02 \x01(\x03\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"S\n\x0cLeaveRequest\x12\x0f\n\x07partner\x18\x01 \x01(\t\x12\x0f\n\x07time_ms\x18\x02 \x01(\x03\x12\x0e\n\x06\x66orget\x18\x03 \x01(\x08\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"V\n\rRotateRequest\x12\x0f\n\x07partner\x18\x01 \x01(\t\x12\x0f\n\x07time_ms\x18\x02 \x01(\x03\x12\x10\n\x08node_key\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"\xc2\x01\n\x08Standing\x12(\n\x05state\x18\x01 \x01(\x0e\x32\x19.koinon.v1.Standing.State\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"m\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x41PPLIED\x10\x01\x12\x0c\n\x08\x41PPROVED\x10\x02\x12\x0c\n\x08REJECTED\x10\x03\x12\r\n\tSUSPENDED\x10\x04\x12\x0b\n\x07REMOVED\x10\x05\x12\x08\n\x04LEFT\x10\x06\x32\xa4\x02\n\x07Joining\x12\x38\n\x08\x44\x65scribe\x12\x1a.koinon.v1.DescribeRequest\x1a\x10.koinon.v1.Offer\x12\x34\n\x05\x41pply\x12\x16.koinon.v1.Application\x1a\x13.koinon.v1.Standing\x12\x36\n\x03\x41sk\x12\x1a.koinon.v1.StandingRequest\x1a\x13.koinon.v1.Standing\x12\x35\n\x05Leave\x12\x17.koinon.v1.LeaveRequest\x1a\x13.koinon.v1.Standing\x12:\n\tRotateKey\x12\x18.koinon.v1.RotateRequest\x1a\x13.koinon.v1.Standingb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bkoinon/protos/joining.proto\x12\tkoinon.v1\x1a\x1ekoinon/protos/federation.proto\"n\n\x0f\x44\x65scribeRequest\x12\x12\n\ninvitation\x18\x01 \x01(\t\x12\x0f\n\x07partner\x18\x02 \x01(\t\x12\x12\n\nfederation\x18\x03 \x01(\t\x12\x0f\n\x07time_ms\x18\x04 \x01(\x03\x12\x11\n\tsignature\x18\x05 \x01(\x0c\"\xa5\x02\n\x05Offer\x12!\n\x06policy\x18\x01 \x01(\x0b\x32\x11.koinon.v1.Policy\x12\x15\n\rpolicy_sha256\x18\x02 \x01(\t\x12\x16\n\x0e\x65ncoder_sha256\x18\x03 \x01(\t\x12\x16\n\x0ekoinon_version\x18\x04 \x01(\t\x12\x16\n\x0e\x66lower_version\x18\x05 \x01(\t\x12\x13\n\x0b\x63ode_sha256\x18\x06 \x01(\t\x12\x12\n\napp_sha256\x18\x07 \x01(\t\x12\x15\n\rfleet_address\x18\x08 \x01(\t\x12\x16\n\x0eserver_time_ms\x18\t \x01(\x03\x12\x12\n\nledger_key\x18\n \x01(\t\x12\x0f\n\x07partner\x18\x0b \x01(\t\x12\x0c\n\x04\x63ode\x18\x0c \x01(\t\x12\x0f\n\x07message\x18\r \x01(\t\"\xd4\x01\n\x0b\x41pplication\x12\x12\n\ninvitation\x18\x01 \x01(\t\x12\x0f\n\x07partner\x18\x02 \x01(\t\x12\x10\n\x08node_key\x18\x03 \x01(\x0c\x12\x12\n\nmember_key\x18\x04 \x01(\x0c\x12\x15\n\rpolicy_sha256\x18\x05 \x01(\t\x12\x13\n\x0b\x63ode_sha256\x18\x06 \x01(\t\x12\x16\n\x0ekoinon_version\x18\x07 \x01(\t\x12\x11\n\tsignature\x18\x08 \x01(\x0c\x12\x12\n\nfederation\x18\t \x01(\t\x12\x0f\n\x07time_ms\x18\n \x01(\x03\"q\n\x0fStandingRequest\x12\x0f\n\x07partner\x18\x01 \x01(\t\x12\x0f\n\x07time_ms\x18\x02 \x01(\x03\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x12\x12\n\nfederation\x18\x04 \x01(\t\x12\x15\n\rpolicy_sha256\x18\x05 \x01(\t\"g\n\x0cLeaveRequest\x12\x0f\n\x07partner\x18\x01 \x01(\t\x12\x0f\n\x07time_ms\x18\x02 \x01(\x03\x12\x0e\n\x06\x66orget\x18\x03 \x01(\x08\x12\x11\n\tsignature\x18\x04 \x01(\x0c\x12\x12\n\nfederation\x18\x05 \x01(\t\"j\n\rRotateRequest\x12\x0f\n\x07partner\x18\x01 \x01(\t\x12\x0f\n\x07time_ms\x18\x02 \x01(\x03\x12\x10\n\x08node_key\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\x12\x12\n\nfederation\x18\x05 \x01(\t\"\xd9\x01\n\x08Standing\x12(\n\x05state\x18\x01 \x01(\x0e\x32\x19.koinon.v1.Standing.State\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x15\n\rpolicy_sha256\x18\x04 \x01(\t\"m\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x41PPLIED\x10\x01\x12\x0c\n\x08\x41PPROVED\x10\x02\x12\x0c\n\x08REJECTED\x10\x03\x12\r\n\tSUSPENDED\x10\x04\x12\x0b\n\x07REMOVED\x10\x05\x12\x08\n\x04LEFT\x10\x06\x32\xa4\x02\n\x07Joining\x12\x38\n\x08\x44\x65scribe\x12\x1a.koinon.v1.DescribeRequest\x1a\x10.koinon.v1.Offer\x12\x34\n\x05\x41pply\x12\x16.koinon.v1.Application\x1a\x13.koinon.v1.Standing\x12\x36\n\x03\x41sk\x12\x1a.koinon.v1.StandingRequest\x1a\x13.koinon.v1.Standing\x12\x35\n\x05Leave\x12\x17.koinon.v1.LeaveRequest\x1a\x13.koinon.v1.Standing\x12:\n\tRotateKey\x12\x18.koinon.v1.RotateRequest\x1a\x13.koinon.v1.Standingb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,21 +33,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'koinon.protos.joining_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DESCRIBEREQUEST']._serialized_start=74
-  _globals['_DESCRIBEREQUEST']._serialized_end=111
-  _globals['_OFFER']._serialized_start=114
-  _globals['_OFFER']._serialized_end=376
-  _globals['_APPLICATION']._serialized_start=379
-  _globals['_APPLICATION']._serialized_end=554
-  _globals['_STANDINGREQUEST']._serialized_start=556
-  _globals['_STANDINGREQUEST']._serialized_end=626
-  _globals['_LEAVEREQUEST']._serialized_start=628
-  _globals['_LEAVEREQUEST']._serialized_end=711
-  _globals['_ROTATEREQUEST']._serialized_start=713
-  _globals['_ROTATEREQUEST']._serialized_end=799
-  _globals['_STANDING']._serialized_start=802
-  _globals['_STANDING']._serialized_end=996
-  _globals['_STANDING_STATE']._serialized_start=887
-  _globals['_STANDING_STATE']._serialized_end=996
-  _globals['_JOINING']._serialized_start=999
-  _globals['_JOINING']._serialized_end=1291
+  _globals['_DESCRIBEREQUEST']._serialized_end=184
+  _globals['_OFFER']._serialized_start=187
+  _globals['_OFFER']._serialized_end=480
+  _globals['_APPLICATION']._serialized_start=483
+  _globals['_APPLICATION']._serialized_end=695
+  _globals['_STANDINGREQUEST']._serialized_start=697
+  _globals['_STANDINGREQUEST']._serialized_end=810
+  _globals['_LEAVEREQUEST']._serialized_start=812
+  _globals['_LEAVEREQUEST']._serialized_end=915
+  _globals['_ROTATEREQUEST']._serialized_start=917
+  _globals['_ROTATEREQUEST']._serialized_end=1023
+  _globals['_STANDING']._serialized_start=1026
+  _globals['_STANDING']._serialized_end=1243
+  _globals['_STANDING_STATE']._serialized_start=1134
+  _globals['_STANDING_STATE']._serialized_end=1243
+  _globals['_JOINING']._serialized_start=1246
+  _globals['_JOINING']._serialized_end=1538
 # @@protoc_insertion_point(module_scope)
