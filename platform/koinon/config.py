@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from koinon.errors import ConfigError, ResourceError
 
-__all__ = ["Config", "atomic_path", "write_atomically"]
+__all__ = ["Config", "atomic_path", "sweep", "write_atomically"]
+
+_PART = ".part-"
 
 
 class Config(BaseModel):
@@ -71,7 +73,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         K801 when the disk is full or the folder cannot be written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f"{_PART}{target.name}.", suffix=target.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -92,3 +94,9 @@ def write_atomically(target: Path, content: bytes | str) -> None:
     """Write a whole file or nothing (see :func:`atomic_path`)."""
     with atomic_path(target) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed outright have left half-written beneath a folder; nobody may write there."""
+    for path in folder.rglob(f"{_PART}*"):
+        path.unlink(missing_ok=True)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from koinon.clients import door
 from koinon.clients.channel import Frame, receive, same_user, send, socket_path
 from koinon.clients.home import Home
+from koinon.config import sweep
 from koinon.errors import FederationError
 from koinon.recommenders.protocol import Catalogue, Contribution
 
@@ -121,6 +122,7 @@ def main(folder: Path, watched: int) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return 0
+    sweep(folder / "federation")
     path = socket_path(folder)
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

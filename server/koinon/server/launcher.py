@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from koinon.config import write_atomically
+from koinon.config import sweep, write_atomically
 from koinon.errors import FederationError, KoinonError, ResourceError
 from koinon.server.federation import FederationConfig, Mode
 from koinon.server.processes import Processes, end_marked, free_port
@@ -219,6 +219,8 @@ class _Session:
 
     def __exit__(self, *_: object) -> None:
         self.processes.end()
+        for folder in (self.out, *(partner / "federation" for partner in self.config.partners.values())):
+            sweep(folder)
         shutil.rmtree(self.scratch, ignore_errors=True)
         (self.out / ".lock").write_text("", encoding="utf-8")
 
