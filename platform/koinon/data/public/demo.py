@@ -101,14 +101,17 @@ def demo_tables(
     return cached_tables(f"demo-{name}{'-full' if full else ''}", make, cache_dir)
 
 
-def demo_split_config(cache_dir: Path | None = None, progress: Progress | None = None) -> SplitConfig:
+def demo_split_config(
+    seed: int = _SEED, cache_dir: Path | None = None, progress: Progress | None = None
+) -> SplitConfig:
     """Return the division of the demonstration: one clock from all timestamped events, before any cap.
 
+    ``seed`` draws the hold-out of the events that have no time.
     Raises as :func:`koinon.data.public.get` does.
     """
     movies = get("ml-1m", cache_dir, progress)
     validation_from, test_from = global_clock([movies.events])
-    return SplitConfig(validation_from=validation_from, test_from=test_from, seed=_SEED)
+    return SplitConfig(validation_from=validation_from, test_from=test_from, seed=seed)
 
 
 def cap_tables(

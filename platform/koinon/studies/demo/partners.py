@@ -25,9 +25,11 @@ def caps(full: bool) -> dict[str, int | None]:
 
 
 def prepare_partners(
-    root: Path, *, full: bool, cache_dir: Path | None = None, say: Say = lambda _: None
+    root: Path, *, full: bool, seed: int, cache_dir: Path | None = None, say: Say = lambda _: None
 ) -> tuple[dict[str, Path], SplitConfig]:
     """Fetch the public data and write one folder per partner; a folder that already holds the same is kept.
+
+    ``seed`` draws the hold-out of the events that have no time.
 
     Returns
     -------
@@ -41,7 +43,7 @@ def prepare_partners(
     DataError, ResourceError
         As :func:`koinon.data.public.demo_tables`.
     """
-    split = demo_split_config(cache_dir)
+    split = demo_split_config(seed, cache_dir)
     folders = {}
     for name, partner in DEMO_PARTNERS.items():
         tables = demo_tables(name, full, cache_dir)

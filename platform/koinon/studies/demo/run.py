@@ -77,7 +77,7 @@ def run_demo(
     timings: dict[str, float] = {}
 
     with _timed(timings, "data", say, "Fetching public data and writing ten partners' folders"):
-        folders, split_config = prepare_partners(out / "partners", full=config.full, say=say)
+        folders, split_config = prepare_partners(out / "partners", full=config.full, seed=config.seed, say=say)
         splits = measure.read_splits(folders, split_config)
     with _timed(timings, "encode", say, "Encoding item texts"):
         space = open_space(DEFAULT_ENCODER)
