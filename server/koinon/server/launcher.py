@@ -23,6 +23,7 @@ from typing import Any
 
 from koinon.config import sweep, write_atomically
 from koinon.errors import FederationError, KoinonError, ResourceError
+from koinon.protos.thin_app import THIN_APP
 from koinon.server.federation import FederationConfig, Mode
 from koinon.server.processes import Processes, end_marked, free_port
 from koinon.server.progress import Event, Progress, ProgressLog, ProgressReader
@@ -32,26 +33,6 @@ __all__ = ["FederationResult", "run_federation"]
 START_SECONDS = 60.0
 POLL_SECONDS = 0.1
 ASK_FLOWER_SECONDS = 20.0
-
-_APP = """[project]
-name = "koinon-federation"
-version = "1.0.0"
-description = "Names the two apps of the installed koinon package; holds no code."
-license = "Apache-2.0"
-
-[tool.flwr.app]
-publisher = "koinon"
-
-[tool.flwr.app.components]
-serverapp = "koinon.server.app:app"
-clientapp = "koinon.clients.app:app"
-
-[tool.flwr.app.config]
-federation = ""
-out = ""
-events = ""
-simulated = ""
-"""
 
 _QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -256,7 +237,7 @@ class _Session:
             f'[superlink]\ndefault = "koinon"\n\n[superlink.koinon]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
         )
         write_atomically(home / "config.toml", connection)
-        write_atomically(self.scratch / "app" / "pyproject.toml", _APP)
+        write_atomically(self.scratch / "app" / "pyproject.toml", THIN_APP)
         described = self.scratch / "federation.json"
         # the server learns the partners' names; their folders are for their own nodes alone
         known = self.config.model_copy(update={"partners": {name: Path(name) for name in self.config.partners}})
