@@ -15,10 +15,17 @@ from koinon.protos import federation_pb2 as wire
 from koinon.recommenders.federated.registry import LEARNERS
 from koinon.space import DEFAULT_ENCODER
 
-__all__ = ["Deadlines", "FederationConfig", "LearnerConfig", "Mode"]
+__all__ = ["AggregationRule", "Deadlines", "FederationConfig", "LearnerConfig", "Mode", "PrivacyBudget", "Terms"]
 
 Mode = Literal["simulation", "processes"]
 """``simulation``: Flower's simulation on Ray. ``processes``: one SuperLink and one SuperNode per partner."""
+
+AggregationRule = Literal["plain", "secure", "trimmed_mean", "median", "krum"]
+"""How the server adds up what partners send. ``plain``: it sees each one's; ``secure``: it sees only totals; the others
+outvote what stands out, and see each one's."""
+
+SECURE_COHORT = 3
+"""With fewer, two contributors could subtract themselves from a total and read the third."""
 
 Value = bool | int | float | str
 
@@ -42,16 +49,23 @@ class Deadlines(Config):
     adopt: float = Field(default=3600, gt=0)
 
 
-class FederationConfig(Config):
-    """A federation, as read from its TOML file."""
+class PrivacyBudget(Config):
+    """What all that is computed on one partner's people may reveal of any one of them: (epsilon, delta)."""
+
+    epsilon: float = Field(gt=0)
+    delta: float = Field(gt=0, lt=1)
+
+
+class Terms(Config):
+    """What a federation's members agree on, and how long its server waits for them; who they are stands elsewhere."""
 
     name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=63)
-    partners: dict[str, Path] = Field(min_length=1)
-    """Name to folder (with ``partner.toml``); a relative folder is taken from the file's."""
     learners: tuple[LearnerConfig, ...] = Field(min_length=1)
     """Trained one after the other."""
     encoder: str = DEFAULT_ENCODER
     """URI of the encoder that all members pin; ``none`` where no learner reads texts."""
+    encoder_sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+    """Fingerprint of its weights and settings, as :attr:`koinon.space.Space.fingerprint`; empty: not pinned."""
     split: SplitConfig = SplitConfig()
     """How every member divides its events."""
     metrics: tuple[str, ...] = (
@@ -64,7 +78,10 @@ class FederationConfig(Config):
     )
     """The only figures that may leave a partner: how long it worked, and validation means of whole arms."""
     minimum_participants: int = Field(default=2, ge=1)
-    """A round with fewer answers fails."""
+    """A round with fewer answers fails; with secure aggregation at least 3."""
+    aggregation: AggregationRule = "plain"
+    privacy_budget: PrivacyBudget | None = None
+    """``None``: no differential privacy."""
     keyed_catalogues: bool = False
     """Identity keys travel as keyed hashes (needed as soon as one catalogue is secret); every partner's folder then
     holds the same ``match.key``, which the server never sees."""
@@ -72,6 +89,47 @@ class FederationConfig(Config):
     at_once: int = Field(default=2, ge=1)
     """How many partners compute at one time on this machine."""
     seed: int = Field(default=7, ge=0)
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        names = [learner.name for learner in self.learners]
+        if len(set(names)) < len(names):
+            raise ValueError("a learner is named twice")
+        if self.aggregation == "secure" and self.minimum_participants < SECURE_COHORT:
+            raise ValueError(f"secure aggregation needs minimum_participants = {SECURE_COHORT} or more")
+        return self
+
+    def policy(self) -> wire.Policy:
+        """What the members agree on, as it is sent to them. Deadlines are no part of it."""
+        policy = wire.Policy(
+            federation=self.name,
+            encoder=self.encoder,
+            encoder_sha256=self.encoder_sha256,
+            split_json=self.split.model_dump_json(),
+            metrics=self.metrics,
+            keyed_catalogues=self.keyed_catalogues,
+            minimum_participants=self.minimum_participants,
+            aggregation="" if self.aggregation == "plain" else self.aggregation,
+            epsilon=self.privacy_budget.epsilon if self.privacy_budget else 0.0,
+            delta=self.privacy_budget.delta if self.privacy_budget else 0.0,
+            seed=self.seed,
+        )
+        for learner in self.learners:
+            entry = policy.learners.add(name=learner.name)
+            for key, value in learner.settings.items():
+                entry.settings[key].CopyFrom(setting(value))
+        return policy
+
+    def policy_sha256(self) -> str:
+        """Fingerprint of the policy; partners pin it, releases carry it."""
+        return hashlib.sha256(self.policy().SerializeToString(deterministic=True)).hexdigest()
+
+
+class FederationConfig(Terms):
+    """A federation whose partners are known: all of them folders of this machine, or members by name."""
+
+    partners: dict[str, Path] = Field(min_length=1)
+    """Name to folder (with ``partner.toml``); a relative folder is taken from the file's."""
 
     @field_validator("partners")
     @classmethod
@@ -85,9 +143,6 @@ class FederationConfig(Config):
     def _enough_partners(self) -> Self:
         if self.minimum_participants > len(self.partners):
             raise ValueError(f"minimum_participants is more than the {len(self.partners)} partners")
-        names = [learner.name for learner in self.learners]
-        if len(set(names)) < len(names):
-            raise ValueError("a learner is named twice")
         return self
 
     @classmethod
@@ -112,27 +167,6 @@ class FederationConfig(Config):
                     f"The folder of partner {name} has no partner.toml: {folder}.",
                     "Create it with `koinon partner init`, or correct the path in the federation file.",
                 )
-
-    def policy(self) -> wire.Policy:
-        """What the members agree on, as it is sent to them. Folders and deadlines are no part of it."""
-        policy = wire.Policy(
-            federation=self.name,
-            encoder=self.encoder,
-            split_json=self.split.model_dump_json(),
-            metrics=self.metrics,
-            keyed_catalogues=self.keyed_catalogues,
-            minimum_participants=self.minimum_participants,
-            seed=self.seed,
-        )
-        for learner in self.learners:
-            entry = policy.learners.add(name=learner.name)
-            for key, value in learner.settings.items():
-                entry.settings[key].CopyFrom(setting(value))
-        return policy
-
-    def policy_sha256(self) -> str:
-        """Fingerprint of the policy; partners pin it, releases carry it."""
-        return hashlib.sha256(self.policy().SerializeToString(deterministic=True)).hexdigest()
 
 
 def setting(value: Value) -> wire.Setting:
