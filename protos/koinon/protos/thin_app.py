@@ -38,6 +38,7 @@ federation = ""
 out = ""
 events = ""
 simulated = ""
+nodes = ""
 """
 """``pyproject.toml`` of the app: the only file in its folder."""
 
