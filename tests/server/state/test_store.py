@@ -27,9 +27,14 @@ def test_a_database_is_made_once_and_opened_again(database: str) -> None:
 
 def test_an_exception_undoes_the_whole_transaction(database: str) -> None:
     store = open_store(database)
-    with pytest.raises(RuntimeError), store.session() as session:
-        session.execute(sql.text("INSERT INTO schema_version VALUES (77)"))
-        raise RuntimeError
+
+    def fail_half_way() -> None:
+        with store.session() as session:
+            session.execute(sql.text("INSERT INTO schema_version VALUES (77)"))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
     assert versions(store) == [SCHEMA_VERSION]
     store.close()
 

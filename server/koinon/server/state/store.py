@@ -148,6 +148,8 @@ def _engine(url: sql.URL) -> sql.Engine:
 
 def _prepare_sqlite(connection: Any, _: object) -> None:
     connection.isolation_level = None  # the driver must not begin transactions of its own
+    # what was damaged on the disk must come as a value that can be judged, not end the reading of all that follows
+    connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
     for setting in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {setting}")
 
