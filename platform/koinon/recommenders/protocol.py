@@ -18,6 +18,7 @@ __all__ = [
     "Contribution",
     "FederatedRecommender",
     "FederationPlan",
+    "Measure",
     "Recommendation",
     "Recommender",
     "Release",
@@ -103,6 +104,33 @@ class TensorSpec:
     dtype: str
     aggregation: Literal["sum", "mean"]
     clip: float = float("inf")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What one unit can add to a tensor: a server holds what partners send against it, and against each other.
+
+    Attributes
+    ----------
+    rows
+        What the first axis counts: ``works`` (the release's identities), ``pairs`` of works, or ``None``. A partner that
+        does not list a work has nothing to say of its rows.
+    unit
+        What is added up: a ``person``'s statistics, or an ``item``'s of the catalogue.
+    least, most
+        What one unit may add to one cell.
+    norm
+        What one unit may add to the tensor's L2 norm, where the spec's ``clip`` does not say it.
+    fresh
+        Whether it depends on the release, so that no two rounds give the same bytes but zeros.
+    """
+
+    rows: Literal["works", "pairs"] | None = None
+    unit: Literal["person", "item"] = "person"
+    least: float = float("-inf")
+    most: float = float("inf")
+    norm: float = float("inf")
+    fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -196,6 +224,7 @@ class FederationPlan(Protocol):
     """
 
     name: ClassVar[str]
+    measures: ClassVar[Mapping[str, Measure]]
     rounds: int
 
     def initial(self, catalogues: Sequence[Catalogue], space: Space | None, *, rng: np.random.Generator) -> Release:

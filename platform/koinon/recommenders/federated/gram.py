@@ -25,7 +25,7 @@ from koinon.recommenders.conventional import EASE, SemanticEASE, SemanticEaseCon
 from koinon.recommenders.federated.gram_sums import Others, own_counts, own_pairs, pair_list, work_matrix, works_of
 from koinon.recommenders.federated.identities import match_identities
 from koinon.recommenders.federated.pairs import choose_pairs
-from koinon.recommenders.protocol import Catalogue, Contribution, Release, Task, TensorSpec, Total
+from koinon.recommenders.protocol import Catalogue, Contribution, Measure, Release, Task, TensorSpec, Total
 from koinon.space import Space
 
 __all__ = ["UNPROTECTED", "FederatedGram", "GramConfig", "GramPlan"]
@@ -66,6 +66,10 @@ class GramPlan:
 
     name: ClassVar[str] = "federated_gram"
     config_type: ClassVar[type[GramConfig]] = GramConfig
+    measures: ClassVar[Mapping[str, Measure]] = {
+        "counts": Measure("works", least=0.0, most=1.0),
+        "pairs": Measure("pairs", least=0.0, most=1.0),
+    }
     rounds: int = 2
 
     def __init__(self, config: GramConfig | None = None) -> None:

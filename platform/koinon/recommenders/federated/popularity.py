@@ -17,7 +17,7 @@ from koinon.config import Config
 from koinon.data import Domain
 from koinon.errors import RecommenderError
 from koinon.recommenders.federated.identities import catalogue_of, look_up, match_identities
-from koinon.recommenders.protocol import Catalogue, Contribution, Release, Request, Task, TensorSpec, Total
+from koinon.recommenders.protocol import Catalogue, Contribution, Measure, Release, Request, Task, TensorSpec, Total
 from koinon.recommenders.ranking import Ranked
 from koinon.space import Space
 
@@ -44,6 +44,7 @@ class PopularityPlan:
 
     name: ClassVar[str] = "federated_popularity"
     config_type: ClassVar[type[PopularityFederationConfig]] = PopularityFederationConfig
+    measures: ClassVar[Mapping[str, Measure]] = {"counts": Measure("works", least=0.0, most=1.0)}
 
     def __init__(self, config: PopularityFederationConfig | None = None) -> None:
         self.config = config or PopularityFederationConfig()

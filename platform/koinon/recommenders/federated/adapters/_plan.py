@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -12,7 +12,7 @@ from koinon.errors import RecommenderError
 from koinon.recommenders.federated.adapters._config import AdaptersConfig
 from koinon.recommenders.federated.adapters._sums import orthonormal, projection, whitening
 from koinon.recommenders.federated.identities import match_identities
-from koinon.recommenders.protocol import Catalogue, Release, Task, TensorSpec, Total
+from koinon.recommenders.protocol import Catalogue, Measure, Release, Task, TensorSpec, Total
 from koinon.space import Space
 
 __all__ = ["UNPROTECTED", "AdaptersPlan"]
@@ -36,6 +36,13 @@ class AdaptersPlan:
 
     name: ClassVar[str] = "federated_adapters"
     config_type: ClassVar[type[AdaptersConfig]] = AdaptersConfig
+    measures: ClassVar[Mapping[str, Measure]] = {
+        "counts": Measure("works", least=0.0, most=1.0),
+        "moment": Measure(unit="item", norm=2.0),
+        "image": Measure("works", fresh=True),
+        "semantic": Measure(),
+        "spread": Measure(unit="item", norm=1.0),
+    }
 
     def __init__(self, config: AdaptersConfig | None = None) -> None:
         self.config = config or AdaptersConfig()
