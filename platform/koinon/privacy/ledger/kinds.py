@@ -34,7 +34,9 @@ class Kind(StrEnum):
 
     FEDERATION_CREATED = "federation_created"
     POLICY_CHANGED = "policy_changed"
+    POLICY_ACCEPTED = "policy_accepted"
     INVITED = "invited"
+    REVOKED = "revoked"
     APPLIED = "applied"
     APPROVED = "approved"
     REJECTED = "rejected"
@@ -74,12 +76,24 @@ class PolicyChanged(Body):
     policy_sha256: Sha256
 
 
+class PolicyAccepted(Body):
+    """A member accepts a policy that was changed after it had joined. Subject: the partner."""
+
+    policy_sha256: Sha256
+
+
 class Invited(Body):
     """Subject: the partner's name."""
 
     invitation_sha256: Sha256
     """Of the token, which itself is told to nobody but the invited."""
     expires: Time
+
+
+class Revoked(Body):
+    """An invitation is worth nothing any more. Subject: the partner's name."""
+
+    invitation_sha256: Sha256
 
 
 class Applied(Body):
@@ -200,7 +214,9 @@ class Audit(Body):
 BODIES: dict[Kind, type[Body]] = {
     Kind.FEDERATION_CREATED: FederationCreated,
     Kind.POLICY_CHANGED: PolicyChanged,
+    Kind.POLICY_ACCEPTED: PolicyAccepted,
     Kind.INVITED: Invited,
+    Kind.REVOKED: Revoked,
     Kind.APPLIED: Applied,
     Kind.APPROVED: Approved,
     Kind.REJECTED: Decided,
