@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from koinon.clients import door
 from koinon.errors import DataError, KoinonError, PrivacyError
 from koinon.protos import federation_pb2 as wire
+from koinon.protos import joining_pb2 as joining
 from koinon.recommenders.protocol import Catalogue, Contribution, TensorSpec
 
 COUNTS = TensorSpec("counts", (3,), "float32", "sum", clip=2.0)
@@ -158,3 +160,55 @@ def test_values_change_nothing_but_values(tmp_path_factory: pytest.TempPathFacto
     ]
     assert shapes[0] == shapes[1]
     assert reply(same) == reply(other)
+
+
+ASKS = door.Policy("books-de", "join")
+NODE_KEY = b"ecdsa-sha2-nistp384 " + b"A" * 182 + b"=="
+
+
+def application(**changes: object) -> joining.Application:
+    said = {
+        "invitation": "i" * 43, "partner": "books-de", "node_key": NODE_KEY, "member_key": bytes(range(10, 42)),
+        "policy_sha256": "a" * 64, "code_sha256": "b" * 64, "koinon_version": "0.1.0", "federation": "k" * 43 + "=",
+        "time_ms": 5, "signature": b"\n" * 64,
+    }  # fmt: skip
+    return joining.Application(**{**said, **changes})
+
+
+def test_a_join_request_crosses_as_the_bytes_that_are_logged(tmp_path: Path) -> None:
+    records = door.cross(application(), ASKS, tmp_path / "log")
+    said = records.config_records["request"]["request"]
+    assert isinstance(said, bytes)
+    assert joining.Application.FromString(said) == application()
+    line = json.loads((tmp_path / "log").read_text())
+    assert (line["purpose"], line["bytes"]) == ("join", len(said))
+    assert set(line["fields"]) == {field.name for field, _ in application().ListFields()}
+    assert line["sha256"] == hashlib.sha256(said).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"partner": "somebody-else"},
+        {"invitation": "anna@example.org"},
+        {"node_key": b"-----BEGIN OPENSSH PRIVATE KEY-----"},
+        {"node_key": NODE_KEY + b" anna@laptop"},
+        {"node_key": NODE_KEY + b"\n"},
+        {"member_key": b"k" * 33},
+        {"koinon_version": "0.1.0 on anna's laptop"},
+        {"policy_sha256": "A" * 64},
+        {"signature": b"s" * 65},
+        {"federation": "books"},
+    ],
+)
+def test_a_join_request_says_nothing_but_keys_hashes_and_names(tmp_path: Path, changes: dict[str, object]) -> None:
+    assert refused(application(**changes), ASKS, tmp_path / "log") == "K650"
+
+
+def test_what_no_contract_names_is_not_carried_along(tmp_path: Path) -> None:
+    smuggled = joining.LeaveRequest.FromString(
+        joining.LeaveRequest(partner="books-de", forget=True).SerializeToString() + b"\xa2\x06\x04anna"
+    )
+    assert b"anna" in smuggled.SerializeToString()
+    said = door.cross(smuggled, ASKS, tmp_path / "log").config_records["request"]["request"]
+    assert said == joining.LeaveRequest(partner="books-de", forget=True).SerializeToString()

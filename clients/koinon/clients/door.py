@@ -12,6 +12,7 @@ metrics             finite numbers under names the policy lists
 users               how many people the tensors speak for
 catalogue           identity keys; texts and languages only of a catalogue the partner itself has declared public
 code                ``K`` and three digits
+join requests       public keys, hashes, names, times, signatures, the invitation's secret: each in its form
 ==================  ==================================================================================================
 
 Names, shapes and dtypes come from the policy, so they cannot depend on anybody's events. Values can: what protects
@@ -25,7 +26,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +37,7 @@ from numpy.typing import NDArray
 
 from koinon.errors import KoinonError, PrivacyError
 from koinon.protos import federation_pb2 as wire
+from koinon.protos import joining_pb2 as joining
 from koinon.recommenders.protocol import Catalogue, Contribution, TensorSpec
 
 __all__ = ["Adopted", "Payload", "Policy", "cross", "error_code"]
@@ -46,6 +48,18 @@ _KEYED = re.compile(r"[0-9a-f]{32,64}")
 _DTYPES = frozenset({"float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint32", "uint64"})
 _SLACK = 1.0 + 1e-4
 """Norms are held with this tolerance: a sum of float32 is not exact."""
+_HASH = re.compile(rb"[0-9a-f]{64}")
+_FORMS = {
+    "invitation": re.compile(rb"[A-Za-z0-9_-]{43}"),
+    "federation": re.compile(rb"[A-Za-z0-9+/]{43}="),
+    "policy_sha256": _HASH,
+    "code_sha256": _HASH,
+    "koinon_version": re.compile(rb"[0-9A-Za-z.+!-]{1,40}"),
+    "node_key": re.compile(rb"ecdsa-sha2-nistp384 [A-Za-z0-9+/]{182}=="),
+    "member_key": re.compile(rb"(?s).{32}"),
+    "signature": re.compile(rb"(?s).{64}"),
+}
+"""What the text and the bytes of a join request may look like; ``partner`` is the policy's."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +100,16 @@ class Adopted:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
-Payload = Contribution | Catalogue | Adopted | BaseException
+Request = (
+    joining.DescribeRequest
+    | joining.Application
+    | joining.StandingRequest
+    | joining.LeaveRequest
+    | joining.RotateRequest
+)
+"""What a partner asks a federation's joining service."""
+
+Payload = Contribution | Catalogue | Adopted | Request | BaseException
 """Everything that may ask to leave."""
 
 
@@ -107,7 +130,7 @@ def cross(payload: Payload, policy: Policy, egress_log: Path) -> RecordDict:
     Returns
     -------
     RecordDict
-        ``reply``: a ``koinon.v1.Reply``; ``tensors``: the tensors, if any.
+        ``reply``: a ``koinon.v1.Reply``; ``tensors``: the tensors, if any. Of a join request: ``request``, the bytes.
 
     Raises
     ------
@@ -115,8 +138,14 @@ def cross(payload: Payload, policy: Policy, egress_log: Path) -> RecordDict:
         K601 a tensor that is not declared or is missing, K602 another shape or dtype, K603 not finite,
         K604 a norm above the bound, K605 a metric that is not declared or not finite, K606 a text of a catalogue
         that is not public, K607 a readable key where keyed hashes are agreed on, K608 a negative count of users,
-        K609 the log cannot be written, K610 something that is no payload.
+        K609 the log cannot be written, K610 something that is no payload, K650 a join request that holds something in
+        another form than declared.
     """
+    if isinstance(payload, Request):
+        request = _checked_request(payload, policy)
+        asked = request.SerializeToString(deterministic=True)
+        _log(policy, wire.Reply(), asked, {}, egress_log, [field.name for field, _ in request.ListFields()])
+        return RecordDict({"request": ConfigRecord({"request": asked})})
     reply = wire.Reply(partner=policy.partner, round=policy.round)
     tensors: dict[str, NDArray[np.generic]] = {}
     if isinstance(payload, BaseException):
@@ -196,7 +225,32 @@ def _checked_catalogue(catalogue: Catalogue, policy: Policy) -> wire.Catalogue:
     )
 
 
-def _log(policy: Policy, reply: wire.Reply, said: bytes, arrays: Mapping[str, Array], egress_log: Path) -> None:
+def _checked_request(request: Request, policy: Policy) -> Request:
+    """Put what has its declared form into a fresh message: what nobody declared is not carried along."""
+    fresh = type(request)()
+    for described, value in request.ListFields():
+        form = _FORMS.get(described.name)
+        if isinstance(value, (str, bytes)):
+            said = value.encode() if isinstance(value, str) else value
+            declared = value == policy.partner if described.name == "partner" else form and form.fullmatch(said)
+            if not declared:
+                raise PrivacyError(
+                    "K650",
+                    f"{described.name} of {type(request).__name__} must not leave in this form.",
+                    "Public keys, hashes and names alone may.",
+                )
+        setattr(fresh, described.name, value)  # a time or a flag has no form to hold
+    return fresh
+
+
+def _log(
+    policy: Policy,
+    reply: wire.Reply,
+    said: bytes,
+    arrays: Mapping[str, Array],
+    egress_log: Path,
+    fields: Sequence[str] = (),
+) -> None:
     """Append one line and sync it. What cannot be logged does not leave."""
     digest = hashlib.sha256(said)
     for array in arrays.values():
@@ -215,6 +269,7 @@ def _log(policy: Policy, reply: wire.Reply, said: bytes, arrays: Mapping[str, Ar
         "keys": len(reply.catalogue.keys),
         "texts": len(reply.catalogue.texts),
         "code": reply.code,
+        "fields": list(fields),
     }
     try:
         egress_log.parent.mkdir(parents=True, exist_ok=True)
