@@ -107,6 +107,20 @@ def test_a_partner_that_falls_silent_is_late_and_the_round_goes_on(
     assert all(e["left_out"] == {"gamma": "K701"} for e in only(ran.events, "round"))
 
 
+def test_final_releases_go_to_few_partners_at_a_time_where_they_share_a_machine(
+    make_shop: Make, federation: Make, grid_of: Make, coordinate: Make, tmp_path: Path
+) -> None:
+    shops = [make_shop(name, seed=seed) for seed, name in enumerate(("a", "b", "c", "d", "e"))]
+    config = federation(shops, at_once=1, deadlines={"join": 0.5, "catalogue": 5, "contribute": 5, "adopt": 0.3})
+    grid = grid_of(config)  # nobody answers, so a place is free after the deadline only
+    ran = coordinate(config, grid, tmp_path)
+    late = [e for e in only(ran.events, "left_out") if e["phase"] == "adopt"]
+    assert [e["code"] for e in late] == ["K701"] * 5
+    sent = [m.metadata.created_at for m in grid.sent if m.metadata.message_type == "train.adopt"]
+    assert sent[1] - sent[0] < 0.3 <= sent[2] - sent[0]
+    assert sent[4] - sent[0] >= 0.6
+
+
 def test_too_few_answers_end_the_run_with_one_clear_error(
     shops: list[Path], federation: Make, grid_of: Make, coordinate: Make, tmp_path: Path
 ) -> None:

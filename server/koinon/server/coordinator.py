@@ -249,7 +249,10 @@ class Coordinator:
         """Give every partner the final releases; each fits, chooses on its own validation, and keeps its models."""
         self._gather(state, wait=0.0)
         order = Order(state.run, self.policy, self.policy_sha256, finals)
-        for outcome in self.exchange.ask(order, "train.adopt", self.members, deadline=self.config.deadlines.adopt):
+        # one more than can compute, so that no place is empty between two
+        at_once = self.config.at_once + 1
+        deadline = self.config.deadlines.adopt
+        for outcome in self.exchange.ask(order, "train.adopt", self.members, deadline=deadline, at_once=at_once):
             if outcome.answer is None:
                 self.say("left_out", partner=outcome.partner, phase="adopt", code=outcome.code)
             else:

@@ -56,7 +56,9 @@ class Exchange:
         """Ids of the nodes that are there now."""
         return set(self.grid.get_node_ids())
 
-    def ask(self, order: Order, kind: str, members: Mapping[str, int], *, deadline: float) -> Iterator[Outcome]:
+    def ask(
+        self, order: Order, kind: str, members: Mapping[str, int], *, deadline: float, at_once: int | None = None
+    ) -> Iterator[Outcome]:
         """Send an order to the members and give what comes back, as it comes.
 
         Every member gives exactly one outcome. An answer that a partner signed with an error's code has that code
@@ -71,27 +73,31 @@ class Exchange:
         members
             Partner to node.
         deadline
-            Seconds after which whoever is silent is given up (K701).
+            Seconds after which whoever is silent is given up (K701), counted from when it was asked.
+        at_once
+            Ask no more than so many at a time, the next when one has answered; ``None``: all. Partners that share a
+            machine would only hold the message in memory while they wait for their turn.
         """
-        started = time.monotonic()
-        waiting: dict[str, str] = {}
-        for partner, node in members.items():
-            pushed = [m for m in self.grid.push_messages([order.to(node, kind, ttl=deadline)]) if m]
-            if pushed:
-                waiting[pushed[0]] = partner
-            else:
-                yield Outcome(partner, None, VANISHED, 0.0)
-        while waiting:
-            for message in self.grid.pull_messages(list(waiting)):
-                asked = message.metadata.reply_to_message_id
-                if asked in waiting:
-                    yield _outcome(waiting.pop(asked), message, time.monotonic() - started)
-            if time.monotonic() - started > deadline:
-                break
+        queue = list(members)
+        waiting: dict[str, tuple[str, float]] = {}
+        while queue or waiting:
+            while queue and (at_once is None or len(waiting) < at_once):
+                partner = queue.pop(0)
+                pushed = [m for m in self.grid.push_messages([order.to(members[partner], kind, ttl=deadline)]) if m]
+                if pushed:
+                    waiting[pushed[0]] = partner, time.monotonic()
+                else:
+                    yield Outcome(partner, None, VANISHED, 0.0)
+            for message in self.grid.pull_messages(list(waiting)) if waiting else ():
+                if message.metadata.reply_to_message_id in waiting:
+                    partner, asked = waiting.pop(message.metadata.reply_to_message_id)
+                    yield _outcome(partner, message, time.monotonic() - asked)
+            for number, (partner, asked) in list(waiting.items()):
+                if time.monotonic() - asked > deadline:
+                    del waiting[number]
+                    yield Outcome(partner, None, LATE, time.monotonic() - asked)
             if waiting:
                 time.sleep(self.poll)
-        for partner in waiting.values():
-            yield Outcome(partner, None, LATE, time.monotonic() - started)
 
 
 def _outcome(partner: str, message: Message, seconds: float) -> Outcome:
