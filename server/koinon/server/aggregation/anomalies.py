@@ -1,0 +1,98 @@
+"""Who stands out: what a contribution looks like beside the others', on the works that it shares with them.
+
+Three figures per partner and tensor, each free of the partner's size and of which works it lists:
+
+=============== ============================================================================================
+``rate``         ``log₂`` of its sum per person over the others', on common rows
+``cosine``       of its rates to the others', on common rows
+``excess``       share of its sum above what :func:`~koinon.server.aggregation.rules.upper_bounds` allows
+``heaviest``     share of its sum on its heaviest work
+=============== ============================================================================================
+
+A flag is a reason to look, not a verdict: nobody is left out for it. The thresholds lie beyond what ten honest partners
+of eight thousand to sixteen hundred people in four languages show (docs/attacks.md has their figures).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from koinon.recommenders.protocol import Contribution, TensorSpec
+from koinon.server.aggregation.cells import Cells
+from koinon.server.aggregation.rules import Robustness, upper_bounds, whole_of
+
+__all__ = ["Anomaly", "anomalies"]
+
+EVIDENCE = 100.0
+"""Partners whose common sum is smaller are not judged."""
+RATE = 3.0
+COSINE = 0.05
+EXCESS = 0.05
+HEAVIEST = 0.1
+
+
+@dataclass(frozen=True)
+class Anomaly:
+    """One partner's figures in one tensor of one round.
+
+    Attributes
+    ----------
+    codes
+        ``K755`` far more or less per person than the others, ``K756`` another direction, ``K757`` much above what
+        the others let expect, ``K753`` one work carries much of it; empty where nothing stands out.
+    """
+
+    partner: str
+    tensor: str
+    rate: float
+    cosine: float
+    excess: float
+    heaviest: float
+    codes: tuple[str, ...]
+
+
+def anomalies(
+    specs: Sequence[TensorSpec], contributions: Mapping[str, Contribution], cells: Cells, settings: Robustness
+) -> list[Anomaly]:
+    """Compare every partner with the others together, tensor by tensor; only tensors that count works are judged.
+
+    A partner that shares too little with the others to say anything is not in the list.
+    """
+    found = []
+    for spec in specs:
+        if cells.measure(spec).rows is None or cells.measure(spec).least < 0:
+            continue
+        whole, units = whole_of(spec, contributions, cells)
+        for partner in sorted(contributions):
+            own = cells.units(partner, spec, contributions[partner])
+            sent = contributions[partner].arrays[spec.name].astype(np.float64)
+            held = cells.held(partner, spec)
+            many = units - own
+            common = held & (many > 0)
+            others = (whole - sent)[common]
+            mine, theirs = sent[common] / max(own, 1), others / many[common]
+            if sent[common].sum() < EVIDENCE or others.sum() < EVIDENCE:
+                continue
+            bound = upper_bounds(sent[common], own, whole[common], units[common], settings)
+            figures = (
+                math.log2(mine.sum() / theirs.sum()),
+                float(mine @ theirs / (np.linalg.norm(mine) * np.linalg.norm(theirs))),
+                float(np.maximum(sent[common] - bound, 0.0).sum() / sent[common].sum()),
+                cells.heaviest(spec, sent),
+            )
+            found.append(Anomaly(partner, spec.name, *figures, codes=_codes(*figures)))
+    return found
+
+
+def _codes(rate: float, cosine: float, excess: float, heaviest: float) -> tuple[str, ...]:
+    said = (
+        ("K753", heaviest > HEAVIEST),
+        ("K755", abs(rate) > RATE),
+        ("K756", cosine < COSINE),
+        ("K757", excess > EXCESS),
+    )
+    return tuple(code for code, stands_out in said if stands_out)

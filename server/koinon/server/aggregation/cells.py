@@ -1,0 +1,84 @@
+"""Which cells of a tensor a partner can speak of, and for how many people or items it does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from koinon.recommenders.federated.identities import look_up
+from koinon.recommenders.protocol import Catalogue, Contribution, Measure, Release, TensorSpec
+
+__all__ = ["Cells"]
+
+
+class Cells:
+    """What follows from the catalogues alone: a partner that does not list a work sends 0 there, and 0 is no opinion.
+
+    Parameters
+    ----------
+    release
+        The release the contributions were asked with; its ``hashes`` and ``identity`` name the works, ``start`` and
+        ``other`` the pairs.
+    measures
+        As the plan says.
+    catalogues
+        By partner.
+    """
+
+    def __init__(self, release: Release, measures: Mapping[str, Measure], catalogues: Mapping[str, Catalogue]) -> None:
+        self.release = release
+        self.measures = measures
+        self.catalogues = catalogues
+        self._works: dict[str, NDArray[np.bool_]] = {}
+        self._first = np.empty(0, dtype=np.int32)
+
+    def measure(self, spec: TensorSpec) -> Measure:
+        """What one unit may add to a tensor; no bound for one that the plan does not describe."""
+        return self.measures.get(spec.name, Measure())
+
+    def held(self, partner: str, spec: TensorSpec) -> NDArray[np.bool_]:
+        """Rows of a tensor that a partner can speak of, ``bool[spec.shape[0]]``; all of one that counts no works."""
+        match self.measure(spec).rows:
+            case "works":
+                return self._listed(partner, spec.shape[0])
+            case "pairs":
+                listed = self._listed(partner, len(self.release.arrays["start"]) - 1)
+                return listed[self._firsts()] & listed[self.release.arrays["other"].astype(np.int32)]
+            case _:
+                return np.ones(spec.shape[:1], dtype=np.bool_)
+
+    def units(self, partner: str, spec: TensorSpec, contribution: Contribution) -> int:
+        """How many people, or items, a tensor of this partner is a sum over."""
+        if self.measure(spec).unit == "item":
+            return len(self.catalogues[partner].keys)
+        return contribution.n_users
+
+    def heaviest(self, spec: TensorSpec, sent: NDArray[np.float64]) -> float:
+        """Share of a counting tensor's sum on its heaviest work; a pair counts for both its works."""
+        if self.measure(spec).rows == "works":
+            return float(sent.max() / sent.sum())
+        works = len(self.release.arrays["start"]) - 1
+        of_first = np.bincount(self._firsts(), sent, minlength=works)
+        of_other = np.bincount(self.release.arrays["other"].astype(np.int32), sent, minlength=works)
+        return float((of_first + of_other).max() / (2 * sent.sum()))
+
+    def norm_bound(self, spec: TensorSpec) -> float:
+        """What one unit may add to a tensor's L2 norm."""
+        return min(spec.clip, self.measure(spec).norm)
+
+    def _listed(self, partner: str, works: int) -> NDArray[np.bool_]:
+        if partner not in self._works:
+            arrays = self.release.arrays
+            hashes, identity = arrays["hashes"].astype(np.uint64), arrays["identity"].astype(np.int32)
+            named = look_up(hashes, identity, self.catalogues[partner].keys)
+            self._works[partner] = np.zeros(works, dtype=np.bool_)
+            self._works[partner][named[named >= 0]] = True
+        return self._works[partner]
+
+    def _firsts(self) -> NDArray[np.int32]:
+        if not len(self._first):
+            start = self.release.arrays["start"].astype(np.int64)
+            self._first = np.repeat(np.arange(len(start) - 1, dtype=np.int32), np.diff(start))
+        return self._first

@@ -1,0 +1,134 @@
+"""What a server refuses to add up: a partner's door holds its sums against the policy, and this holds the partner.
+
+A contribution that fails is left out of the round and named by the code; the round goes on. What passes can be true of
+so many people with this catalogue; whether it *is* true is for the rules and for the anomalies to say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from koinon.config import write_atomically
+from koinon.errors import FederationError
+from koinon.recommenders.protocol import Contribution, TensorSpec
+from koinon.server.aggregation.cells import Cells
+
+__all__ = ["Gate"]
+
+SLACK = 1.0 + 1e-4
+"""Sums of float32 are not exact."""
+TELLING = 16
+"""Tensors with fewer values above 0 may be equal by chance."""
+TAIL = 9.0
+"""Standard deviations that no noise exceeds."""
+
+
+class Gate:
+    """Checks contributions, one at a time, over all rounds of a run.
+
+    Parameters
+    ----------
+    memory
+        File that keeps what must be known again after a restart: the people each partner has claimed, and digests of
+        what it sent. It belongs to one run; an absent file begins anew.
+    largest_partner
+        People one partner may speak for; ``None``: as many as its first answer says.
+    """
+
+    def __init__(self, memory: Path, *, largest_partner: int | None = None) -> None:
+        self.memory = memory
+        self.largest_partner = largest_partner
+        kept = json.loads(memory.read_text(encoding="utf-8")) if memory.is_file() else {}
+        self.people: dict[str, int] = kept.get("people", {})
+        self.seen: dict[str, tuple[str, str]] = {key: (who, when) for key, (who, when) in kept.get("seen", {}).items()}
+
+    def check(
+        self,
+        partner: str,
+        round_: str,
+        contribution: Contribution,
+        specs: Sequence[TensorSpec],
+        cells: Cells,
+        *,
+        noise: Mapping[str, float] | None = None,
+    ) -> None:
+        """Let a contribution pass, or say why not.
+
+        Parameters
+        ----------
+        partner
+            Whose it is.
+        round_
+            Names learner and round.
+        contribution, specs
+            What came and what was asked for; names, shapes and dtypes agree already.
+        cells
+            Who can speak of what.
+        noise
+            Standard deviation that a tensor's privacy noise has by the policy: noise is no one's fault.
+
+        Raises
+        ------
+        FederationError
+            K746 a value is not finite; K747 more than its people can come to, in one cell or on the whole; K748 more
+            people than approved or first claimed; K749 figures for works it does not list; K751 the bytes of an earlier
+            round, or another partner's.
+        """
+        self._check_people(partner, contribution.n_users)
+        for spec in specs:
+            deviation = (noise or {}).get(spec.name, 0.0)
+            self._check_values(partner, contribution, spec, cells, deviation)
+        self._check_new(partner, round_, contribution, specs, cells)
+
+    def save(self) -> None:
+        """Write down what must be known after a restart."""
+        write_atomically(self.memory, json.dumps({"people": self.people, "seen": self.seen}))
+
+    def _check_people(self, partner: str, people: int) -> None:
+        allowed = self.people.setdefault(partner, people) if self.largest_partner is None else self.largest_partner
+        if people > allowed:
+            raise _refused("K748", f"{partner} speaks for {people} people, at most {allowed} are allowed it")
+
+    def _check_values(
+        self, partner: str, contribution: Contribution, spec: TensorSpec, cells: Cells, deviation: float
+    ) -> None:
+        array = contribution.arrays[spec.name]
+        measure = cells.measure(spec)
+        units = cells.units(partner, spec, contribution) if spec.aggregation == "sum" else 1
+        norm = float(np.linalg.norm(array.astype(np.float64, copy=False).ravel()))
+        if not math.isfinite(norm):
+            raise _refused("K746", f"{partner} sent {spec.name} with a value that is not finite")
+        room = TAIL * deviation + 1e-4 * units
+        allowed = _times(cells.norm_bound(spec), units) * SLACK + deviation * (math.sqrt(array.size) + TAIL)
+        least, most = _times(measure.least, units) - room, _times(measure.most, units) + room
+        if norm > allowed or array.min(initial=0.0) < least or array.max(initial=0.0) > most:
+            raise _refused("K747", f"{partner} sent more in {spec.name} than {units} can come to")
+        if deviation == 0 and measure.rows is not None and array[~cells.held(partner, spec)].any():
+            raise _refused("K749", f"{partner} sent {spec.name} of works it does not list")
+
+    def _check_new(
+        self, partner: str, round_: str, contribution: Contribution, specs: Sequence[TensorSpec], cells: Cells
+    ) -> None:
+        """Nobody sends another's bytes, and what depends on the release differs from round to round."""
+        for spec in specs:
+            array = contribution.arrays[spec.name]
+            if np.count_nonzero(array) < TELLING:
+                continue
+            digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+            sender, when = self.seen.setdefault(digest, (partner, round_))
+            if sender != partner or (cells.measure(spec).fresh and when != round_):
+                raise _refused("K751", f"{partner} sent a copy in {spec.name}")
+
+
+def _times(bound: float, units: int) -> float:
+    return bound * units if units else 0.0
+
+
+def _refused(code: str, why: str) -> FederationError:
+    return FederationError(code, f"{why}.", "It is left out of the round; see docs/attacks.md.")
