@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 from koinon.errors import ConfigError, FederationError
 from koinon.recommenders.protocol import Release
 from koinon.server import FederationConfig, read_release
-from koinon.server.checkpoints import Checkpoint, Checkpoints
+from koinon.server.checkpoints import Checkpoint, Checkpoints, RunState
 from koinon.server.progress import ProgressLog, ProgressReader
+from koinon.server.state.release_book import ReleaseBook
 
 FILE = """
 name = "shops"
@@ -98,13 +100,12 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
 
 
 def test_a_release_is_published_once_and_held_against_its_manifest(tmp_path: Path) -> None:
-    kept = Checkpoints(tmp_path)
-    state = kept.begin("run", "0" * 64)
-    folder = kept.publish("federated_popularity", checkpoint(), state)
-    assert kept.publish("federated_popularity", checkpoint(), state) == folder
+    book, state = ReleaseBook(tmp_path, "shops"), RunState("run", "0" * 64)
+    folder = book.publish("federated_popularity", checkpoint(), state).folder
+    assert book.publish("federated_popularity", checkpoint(), state).folder == folder
     assert np.array_equal(read_release(folder).arrays["counts"], checkpoint().release.arrays["counts"])
     manifest = folder / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"sha256": "', '"sha256": "0', 1))
+    manifest.write_text(re.sub('"sha256": "..', '"sha256": "00', manifest.read_text(), count=1))
     with pytest.raises(FederationError, match="K711"):
         read_release(folder)
 

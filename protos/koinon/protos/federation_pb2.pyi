@@ -77,7 +77,7 @@ class Learner(_message.Message):
     def __init__(self, name: _Optional[str] = ..., settings: _Optional[_Mapping[str, Setting]] = ...) -> None: ...
 
 class Policy(_message.Message):
-    __slots__ = ("federation", "encoder", "split_json", "learners", "metrics", "keyed_catalogues", "minimum_participants", "seed", "aggregation", "encoder_sha256", "epsilon", "delta")
+    __slots__ = ("federation", "encoder", "split_json", "learners", "metrics", "keyed_catalogues", "minimum_participants", "seed", "aggregation", "encoder_sha256", "epsilon", "delta", "anonymous")
     FEDERATION_FIELD_NUMBER: _ClassVar[int]
     ENCODER_FIELD_NUMBER: _ClassVar[int]
     SPLIT_JSON_FIELD_NUMBER: _ClassVar[int]
@@ -90,6 +90,7 @@ class Policy(_message.Message):
     ENCODER_SHA256_FIELD_NUMBER: _ClassVar[int]
     EPSILON_FIELD_NUMBER: _ClassVar[int]
     DELTA_FIELD_NUMBER: _ClassVar[int]
+    ANONYMOUS_FIELD_NUMBER: _ClassVar[int]
     federation: str
     encoder: str
     split_json: str
@@ -102,10 +103,11 @@ class Policy(_message.Message):
     encoder_sha256: str
     epsilon: float
     delta: float
-    def __init__(self, federation: _Optional[str] = ..., encoder: _Optional[str] = ..., split_json: _Optional[str] = ..., learners: _Optional[_Iterable[_Union[Learner, _Mapping]]] = ..., metrics: _Optional[_Iterable[str]] = ..., keyed_catalogues: _Optional[bool] = ..., minimum_participants: _Optional[int] = ..., seed: _Optional[int] = ..., aggregation: _Optional[str] = ..., encoder_sha256: _Optional[str] = ..., epsilon: _Optional[float] = ..., delta: _Optional[float] = ...) -> None: ...
+    anonymous: bool
+    def __init__(self, federation: _Optional[str] = ..., encoder: _Optional[str] = ..., split_json: _Optional[str] = ..., learners: _Optional[_Iterable[_Union[Learner, _Mapping]]] = ..., metrics: _Optional[_Iterable[str]] = ..., keyed_catalogues: _Optional[bool] = ..., minimum_participants: _Optional[int] = ..., seed: _Optional[int] = ..., aggregation: _Optional[str] = ..., encoder_sha256: _Optional[str] = ..., epsilon: _Optional[float] = ..., delta: _Optional[float] = ..., anonymous: _Optional[bool] = ...) -> None: ...
 
 class ReleaseManifest(_message.Message):
-    __slots__ = ("number", "learner", "info", "tensors", "participants", "policy_sha256", "koinon_version")
+    __slots__ = ("number", "learner", "info", "tensors", "participants", "policy_sha256", "koinon_version", "statement", "signature")
     class InfoEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -120,6 +122,8 @@ class ReleaseManifest(_message.Message):
     PARTICIPANTS_FIELD_NUMBER: _ClassVar[int]
     POLICY_SHA256_FIELD_NUMBER: _ClassVar[int]
     KOINON_VERSION_FIELD_NUMBER: _ClassVar[int]
+    STATEMENT_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     number: int
     learner: str
     info: _containers.MessageMap[str, Setting]
@@ -127,7 +131,9 @@ class ReleaseManifest(_message.Message):
     participants: _containers.RepeatedScalarFieldContainer[str]
     policy_sha256: str
     koinon_version: str
-    def __init__(self, number: _Optional[int] = ..., learner: _Optional[str] = ..., info: _Optional[_Mapping[str, Setting]] = ..., tensors: _Optional[_Iterable[_Union[ReleasedTensor, _Mapping]]] = ..., participants: _Optional[_Iterable[str]] = ..., policy_sha256: _Optional[str] = ..., koinon_version: _Optional[str] = ...) -> None: ...
+    statement: bytes
+    signature: bytes
+    def __init__(self, number: _Optional[int] = ..., learner: _Optional[str] = ..., info: _Optional[_Mapping[str, Setting]] = ..., tensors: _Optional[_Iterable[_Union[ReleasedTensor, _Mapping]]] = ..., participants: _Optional[_Iterable[str]] = ..., policy_sha256: _Optional[str] = ..., koinon_version: _Optional[str] = ..., statement: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class ReleasedTensor(_message.Message):
     __slots__ = ("name", "shape", "dtype", "sha256")

@@ -3,10 +3,10 @@
 :func:`run_federation` runs a whole federation on this machine; ``koinon federation run`` is its command.
 """
 
-from koinon.server.checkpoints import read_release
 from koinon.server.federation import Deadlines, FederationConfig, LearnerConfig, Mode
 from koinon.server.launcher import FederationResult, run_federation
 from koinon.server.progress import Event, Progress
+from koinon.server.state.release_book import read_release
 
 __all__ = [
     "Deadlines",

@@ -1,10 +1,10 @@
-"""What survives a killed server: one file per learner, replaced whole after every round; releases in numbered folders.
+"""What survives a killed server: one file per learner, replaced whole after every round.
 
 Layout of a federation's output folder::
 
     state/run.json                 which run this is, for which policy, and whether it has finished
     state/<learner>.safetensors    the newest finished round: the release's arrays, the plan's own arrays, the round
-    releases/0001/                 a published release: tensors.safetensors, manifest.json
+    releases/0001/                 a published release (koinon.server.state.release_book)
     progress.jsonl                 what happened, one event a line
 """
 
@@ -12,13 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +22,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from koinon.config import write_atomically
-from koinon.errors import FederationError, ResourceError
+from koinon.errors import FederationError
 from koinon.recommenders.protocol import Release
 
-__all__ = ["Checkpoint", "Checkpoints", "RunState", "read_release", "save_arrays", "tensor_sha256"]
+__all__ = ["Checkpoint", "Checkpoints", "RunState", "load_arrays", "save_arrays", "tensor_sha256"]
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -60,11 +56,17 @@ class Checkpoint:
         Arrays the plan keeps for itself between rounds.
     participants
         Who contributed to the last round.
+    metrics
+        Its figures: means over the participants that gave them.
+    left_out
+        Who was left out of it, with the code that says why.
     """
 
     release: Release
     plan_state: Arrays
     participants: tuple[str, ...]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 class Checkpoints:
@@ -119,6 +121,8 @@ class Checkpoints:
             "recommender": checkpoint.release.recommender,
             "info": dict(checkpoint.release.info),
             "participants": list(checkpoint.participants),
+            "metrics": dict(checkpoint.metrics),
+            "left_out": dict(checkpoint.left_out),
         }
         save_arrays(self.folder / f"{learner}.safetensors", arrays, {"checkpoint": json.dumps(about)})
 
@@ -133,73 +137,14 @@ class Checkpoints:
         path = self.folder / f"{learner}.safetensors"
         if not path.is_file():
             return None
-        arrays, metadata = _load(path)
+        arrays, metadata = load_arrays(path)
         try:
             about = json.loads(metadata["checkpoint"])
             release = Release(about["number"], about["recommender"], _under(arrays, "release/"), about["info"])
-            return Checkpoint(release, _under(arrays, "plan/"), tuple(about["participants"]))
+            round_ = (tuple(about["participants"]), about["metrics"], about["left_out"])
+            return Checkpoint(release, _under(arrays, "plan/"), *round_)
         except (KeyError, ValueError, TypeError) as error:
             raise _damaged(path, error) from error
-
-    def publish(self, learner: str, checkpoint: Checkpoint, state: RunState) -> Path:
-        """Write a learner's last round as a numbered release; a release already published is found again."""
-        releases = self.out / "releases"
-        for folder in sorted(releases.glob("[0-9][0-9][0-9][0-9]")):
-            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-            if (manifest["run"], manifest["learner"]) == (state.run, learner):
-                return folder
-        release = checkpoint.release
-        number = max((int(f.name) for f in releases.glob("[0-9][0-9][0-9][0-9]")), default=0) + 1
-        manifest = {
-            "number": number,
-            "run": state.run,
-            "learner": learner,
-            "round": release.number,
-            "participants": list(checkpoint.participants),
-            "policy_sha256": state.policy_sha256,
-            "koinon_version": version("koinon"),
-            "info": dict(release.info),
-            "tensors": {
-                name: {"shape": list(a.shape), "dtype": a.dtype.name, "sha256": tensor_sha256(a)}
-                for name, a in sorted(release.arrays.items())
-            },
-        }
-        target = releases / f"{number:04d}"
-        releases.mkdir(parents=True, exist_ok=True)
-        half = Path(tempfile.mkdtemp(dir=releases, prefix=f".{target.name}."))
-        try:
-            save_arrays(half / "tensors.safetensors", release.arrays)
-            write_atomically(half / "manifest.json", json.dumps(manifest, indent=2) + "\n")
-            half.chmod(0o755)
-            half.rename(target)
-        except OSError as error:
-            raise _full(target, error) from error
-        finally:
-            shutil.rmtree(half, ignore_errors=True)
-        return target
-
-
-def read_release(folder: Path) -> Release:
-    """Read a published release and hold its tensors against the manifest.
-
-    Raises
-    ------
-    FederationError
-        K710 a file is missing or damaged, K711 a tensor is not the one the manifest names.
-    """
-    path = folder / "manifest.json"
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        arrays, _ = _load(folder / "tensors.safetensors")
-        release = Release(manifest["round"], manifest["learner"], arrays, manifest["info"])
-        expected = {name: entry["sha256"] for name, entry in manifest["tensors"].items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(path, error) from error
-    if {name: tensor_sha256(array) for name, array in arrays.items()} != expected:
-        raise FederationError(
-            "K711", f"The tensors of {folder} are not those of its manifest.", "Fetch the release again."
-        )
-    return release
 
 
 def save_arrays(path: Path, arrays: Arrays, metadata: Mapping[str, str] | None = None) -> None:
@@ -214,7 +159,14 @@ def save_arrays(path: Path, arrays: Arrays, metadata: Mapping[str, str] | None =
     write_atomically(path, save(rows, dict(metadata or {})))
 
 
-def _load(path: Path) -> tuple[dict[str, NDArray[np.generic]], dict[str, str]]:
+def load_arrays(path: Path) -> tuple[dict[str, NDArray[np.generic]], dict[str, str]]:
+    """Read a file of :func:`save_arrays`: the arrays and the metadata.
+
+    Raises
+    ------
+    FederationError
+        K710 the file is missing or damaged.
+    """
     try:
         with safe_open(path, framework="numpy") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
@@ -230,7 +182,3 @@ def _damaged(path: Path, error: Exception) -> FederationError:
     return FederationError(
         "K710", f"{path} is damaged: {error}.", "Remove the output folder's state to begin a new run."
     )
-
-
-def _full(path: Path, error: Exception) -> ResourceError:
-    return ResourceError("K801", f"Cannot write {path}: {error}.", "Free disk space or choose another folder.")

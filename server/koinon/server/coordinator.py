@@ -26,6 +26,8 @@ from koinon.server.checkpoints import Checkpoint, Checkpoints, RunState, save_ar
 from koinon.server.exchange import Exchange, Outcome
 from koinon.server.federation import FederationConfig, LearnerConfig
 from koinon.server.progress import ProgressLog
+from koinon.server.record import Record
+from koinon.server.state.release_book import Signed
 from koinon.server.wire import Order, catalogue_of, contribution_of
 from koinon.space import Space
 
@@ -79,20 +81,32 @@ class Coordinator:
         The pinned encoder, for plans that read public texts; ``None`` where no plan does.
     say
         Told what happens.
+    record
+        Where it goes on record; ``None``: in the output folder.
     """
 
-    def __init__(self, grid: Grid, config: FederationConfig, out: Path, space: Space | None, say: ProgressLog) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        config: FederationConfig,
+        out: Path,
+        space: Space | None,
+        say: ProgressLog,
+        record: Record | None = None,
+    ) -> None:
         self.exchange = Exchange(grid)
         self.config = config
         self.out = out
         self.space = space
         self.checkpoints = Checkpoints(out)
         self.say = say
+        self.record = record or Record.open(out, config)
         self.policy = config.policy()
         self.policy_sha256 = config.policy_sha256()
         self.members: dict[str, int] = {}
         self.catalogues: dict[str, Catalogue] = {}
         self._asked: set[int] = set()
+        self._published: dict[str, Signed] = {}
         self._scratch = out / "scratch"
 
     def run(self) -> None:
@@ -119,9 +133,11 @@ class Coordinator:
         state = self.checkpoints.run_state()
         if state is not None and not state.finished and state.policy_sha256 == self.policy_sha256:
             self.say("resumed", run=state.run, partners=sorted(self.config.partners))
+            self.record.run_started(state, len(self.config.partners), resumed=True)
             return state
         state = self.checkpoints.begin(secrets.token_hex(8), self.policy_sha256)
         self.say("started", run=state.run, partners=sorted(self.config.partners))
+        self.record.run_started(state, len(self.config.partners), resumed=False)
         return state
 
     def _gather(self, state: RunState, *, wait: float) -> None:
@@ -167,10 +183,13 @@ class Coordinator:
             checkpoint = self._initial(learner, plan)
         else:
             registry.restore(plan, checkpoint.plan_state)
+            # a server that was killed between saving a round and recording it does so now
+            self.record.round_finished(learner.name, state, checkpoint)
         while checkpoint.release.number < plan.rounds:
             checkpoint = self._round(learner, plan, checkpoint, state)
-        folder = self.checkpoints.publish(learner.name, checkpoint, state)
-        self.say("release", learner=learner.name, release=folder.name, rounds=checkpoint.release.number)
+        published = self.record.published(learner.name, checkpoint, state)
+        self._published[learner.name] = published.signed
+        self.say("release", learner=learner.name, release=published.folder.name, rounds=checkpoint.release.number)
         return checkpoint
 
     def _initial(self, learner: LearnerConfig, plan: FederationPlan) -> Checkpoint:
@@ -189,12 +208,21 @@ class Coordinator:
         number = checkpoint.release.number + 1
         self._gather(state, wait=0.0)
         task = plan.task(checkpoint.release, number)
-        order = Order(state.run, self.policy, self.policy_sha256, {learner.name: checkpoint}, task)
+        order = Order(
+            state.run,
+            self.policy,
+            self.policy_sha256,
+            {learner.name: checkpoint},
+            task,
+            signed={learner.name: self.record.signed(learner.name, checkpoint, state)},
+            news=self.record.news(self.members),
+        )
         gathered = _Round(Contributions(self._scratch / f"{learner.name}-{number}"), {}, {})
         for name in set(self.config.partners) - set(self.members):
             gathered.left_out[name] = "K702"
         deadline = self.config.deadlines.contribute
         for outcome in self.exchange.ask(order, "train.contribute", self.members, deadline=deadline):
+            self.record.heard(outcome.partner, outcome.code)
             self._take(outcome, task.specs, gathered)
         asked = time.monotonic() - started
         contributions = gathered.contributions
@@ -207,8 +235,10 @@ class Coordinator:
                 "See docs/errors.md for the codes; start again and the run goes on from the last finished round.",
             )
         release = _numbered(plan.aggregate(checkpoint.release, add_up(task.specs, contributions)), number)
-        result = Checkpoint(release, registry.state(plan), tuple(contributions))
+        metrics = _means(gathered.metrics)
+        result = Checkpoint(release, registry.state(plan), tuple(contributions), metrics, gathered.left_out)
         self.checkpoints.save(learner.name, result)
+        self.record.round_finished(learner.name, state, result)
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._report(learner, plan, number, gathered, asked, time.monotonic() - started)
         return result
@@ -248,11 +278,13 @@ class Coordinator:
     def _deliver(self, finals: Mapping[str, Checkpoint], state: RunState) -> None:
         """Give every partner the final releases; each fits, chooses on its own validation, and keeps its models."""
         self._gather(state, wait=0.0)
-        order = Order(state.run, self.policy, self.policy_sha256, finals)
+        news = self.record.news(self.members)
+        order = Order(state.run, self.policy, self.policy_sha256, finals, signed=self._published, news=news)
         # one more than can compute, so that no place is empty between two
         at_once = self.config.at_once + 1
         deadline = self.config.deadlines.adopt
         for outcome in self.exchange.ask(order, "train.adopt", self.members, deadline=deadline, at_once=at_once):
+            self.record.heard(outcome.partner, outcome.code)
             if outcome.answer is None:
                 self.say("left_out", partner=outcome.partner, phase="adopt", code=outcome.code)
             else:
@@ -262,6 +294,13 @@ class Coordinator:
 
 def _numbered(release: Release, number: int) -> Release:
     return Release(number, release.recommender, release.arrays, release.info)
+
+
+def _means(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Mean of each figure over the partners that gave it; how long they worked is no figure of the release."""
+    names = sorted({name for given in metrics.values() for name in given} - {"work_seconds"})
+    given = {name: [figures[name] for _, figures in sorted(metrics.items()) if name in figures] for name in names}
+    return {name: float(np.mean(values)) for name, values in given.items()}
 
 
 def _named(codes: Mapping[str, str]) -> str:

@@ -85,6 +85,8 @@ class Terms(Config):
     keyed_catalogues: bool = False
     """Identity keys travel as keyed hashes (needed as soon as one catalogue is secret); every partner's folder then
     holds the same ``match.key``, which the server never sees."""
+    anonymous: bool = False
+    """Releases and ledger say how many took part in a round, not who."""
     deadlines: Deadlines = Deadlines()
     at_once: int = Field(default=2, ge=1)
     """How many partners compute at one time on this machine."""
@@ -112,6 +114,7 @@ class Terms(Config):
             aggregation="" if self.aggregation == "plain" else self.aggregation,
             epsilon=self.privacy_budget.epsilon if self.privacy_budget else 0.0,
             delta=self.privacy_budget.delta if self.privacy_budget else 0.0,
+            anonymous=self.anonymous,
             seed=self.seed,
         )
         for learner in self.learners:

@@ -16,6 +16,7 @@ from koinon.protos import federation_pb2 as wire
 from koinon.recommenders.protocol import Catalogue, Contribution, Release, Task, TensorSpec
 from koinon.server.checkpoints import Checkpoint, tensor_sha256
 from koinon.server.federation import setting
+from koinon.server.state.release_book import Signed
 
 __all__ = ["Answer", "Order", "catalogue_of", "contribution_of", "read_answer"]
 
@@ -33,6 +34,10 @@ class Order:
         The releases to deliver, by learner.
     task
         What is asked for, or ``None``.
+    signed
+        What the server states of the releases, by learner.
+    news
+        Entries of the ledger, by the node that is to take them over.
     """
 
     def __init__(
@@ -42,21 +47,29 @@ class Order:
         policy_sha256: str,
         checkpoints: Mapping[str, Checkpoint] | None = None,
         task: Task | None = None,
+        *,
+        signed: Mapping[str, Signed] | None = None,
+        news: Mapping[int, bytes] | None = None,
     ) -> None:
         instruction = wire.Instruction(run=run, policy=policy)
         arrays: dict[str, Array] = {}
         for learner, checkpoint in (checkpoints or {}).items():
-            instruction.releases.append(_manifest(learner, checkpoint, policy_sha256))
+            manifest = _manifest(learner, checkpoint, policy_sha256, anonymous=policy.anonymous)
+            if signed:
+                manifest.statement, manifest.signature = signed[learner].statement, signed[learner].signature
+            instruction.releases.append(manifest)
             for name, array in sorted(checkpoint.release.arrays.items()):
                 arrays[f"{learner}/{name}"] = Array(np.ascontiguousarray(array))
         if task is not None:
             instruction.task.CopyFrom(_task(task))
         self._said = instruction.SerializeToString(deterministic=True)
         self._tensors = ArrayRecord(arrays)
+        self._news = news or {}
 
     def to(self, node: int, kind: str, *, ttl: float) -> Message:
         """One message; all messages of an order share the tensors' bytes."""
-        content = RecordDict({"instruction": ConfigRecord({"instruction": self._said}), "tensors": self._tensors})
+        said = ConfigRecord({"instruction": self._said, "ledger": self._news.get(node, b"")})
+        content = RecordDict({"instruction": said, "tensors": self._tensors})
         return Message(content, node, kind, ttl=ttl)
 
 
@@ -154,12 +167,12 @@ def _specs(specs: Iterable[TensorSpec]) -> Iterable[wire.TensorSpec]:
         )
 
 
-def _manifest(learner: str, checkpoint: Checkpoint, policy_sha256: str) -> wire.ReleaseManifest:
+def _manifest(learner: str, checkpoint: Checkpoint, policy_sha256: str, *, anonymous: bool) -> wire.ReleaseManifest:
     release: Release = checkpoint.release
     manifest = wire.ReleaseManifest(
         number=release.number,
         learner=learner,
-        participants=checkpoint.participants,
+        participants=() if anonymous else checkpoint.participants,
         policy_sha256=policy_sha256,
         koinon_version=version("koinon"),
     )

@@ -7,7 +7,7 @@ head. An entry that :meth:`LedgerBook.append` has returned is on the disk.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -52,6 +52,14 @@ class _Row(Base):
         if not isinstance(self.body, str):
             raise ValueError("field body is of another type")
         return Entry.of_fields({**fields, "body": parsed(self.body.encode("utf-8"))})
+
+
+class _Copy(Base):
+    """How much of the ledger a partner is known to have taken over."""
+
+    __tablename__ = "ledger_copies"
+    partner: Mapped[str] = mapped_column(primary_key=True)
+    sequence: Mapped[int] = mapped_column(sql.BigInteger)
 
 
 class LedgerBook:
@@ -135,6 +143,23 @@ class LedgerBook:
             chosen = chosen.where(_Row.kind == str(kind))
         with self.store.reading() as session:
             return [row.entry() for row in session.scalars(chosen)]
+
+    def last(self, kind: Kind, subject: str) -> Entry | None:
+        """Return the last entry of a kind about a subject."""
+        chosen = sql.select(_Row).where(_Row.kind == str(kind), _Row.subject == subject)
+        with self.store.reading() as session:
+            row = session.scalars(chosen.order_by(_Row.sequence.desc()).limit(1)).first()
+            return row.entry() if row else None
+
+    def shown(self) -> dict[str, int]:
+        """Return by partner the number of the last entry that it has taken over into its copy."""
+        with self.store.reading() as session:
+            return {copy.partner: copy.sequence for copy in session.scalars(sql.select(_Copy))}
+
+    def note_shown(self, session: Session, copies: Mapping[str, int]) -> None:
+        """Note how far partners' copies reach, together with what else the transaction writes."""
+        for partner, sequence in copies.items():
+            session.merge(_Copy(partner=partner, sequence=sequence))
 
     def _head(self, session: Session) -> Entry | None:
         row = session.scalars(sql.select(_Row).order_by(_Row.sequence.desc()).limit(1)).first()

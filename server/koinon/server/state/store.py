@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sql
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from koinon.errors import FederationError
+from koinon.errors import FederationError, ResourceError
 
 __all__ = ["Base", "Store", "open_store"]
 
@@ -58,6 +58,8 @@ class Store:
         ------
         FederationError
             K771 the database cannot be reached or written.
+        ResourceError
+            K801 the disk is full.
         """
         with _told(), Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
@@ -194,6 +196,8 @@ def _told() -> Iterator[None]:
         raise
     except sql.exc.DatabaseError as error:
         said = " ".join(str(error.orig).split())
+        if "disk is full" in said or "No space left" in said:
+            raise ResourceError("K801", f"Cannot write the server's database: {said}.", "Free disk space.") from error
         raise FederationError(
             "K771", f"The server's database refuses: {said}.", "Check its address, rights and free space."
         ) from error
