@@ -17,7 +17,7 @@ import psutil
 import pytest
 from flwr.app import Message
 
-from koinon.server import FederationConfig, FederationResult, launcher, run_federation
+from koinon.server import FederationConfig, FederationResult, run_federation, sessions
 from koinon.server.progress import ProgressReader
 
 TOKEN = "KOINON_TEST_TOKEN"
@@ -138,8 +138,8 @@ def simulated(make_shop: Callable[..., Path], tmp_path_factory: pytest.TempPathF
     events: list[dict[str, Any]] = []
     token = uuid4().hex
     with pytest.MonkeyPatch.context() as patch:
-        described = launcher._APP.replace("koinon.server.app:", "koinon_test_recorder:")
-        patch.setattr(launcher, "_APP", described.replace("koinon.clients.app:", "koinon_test_faulty:"))
+        described = sessions.THIN_APP.replace("koinon.server.app:", "koinon_test_recorder:")
+        patch.setattr(sessions, "THIN_APP", described.replace("koinon.clients.app:", "koinon_test_faulty:"))
         path = os.pathsep.join(filter(None, [str(modules), os.environ.get("PYTHONPATH", "")]))
         patch.setenv("PYTHONPATH", path)
         patch.setenv("KOINON_TEST_RECORD", str(record))

@@ -20,10 +20,23 @@ import psutil
 
 from koinon.errors import FederationError, ResourceError
 
-__all__ = ["MARK", "Processes", "end_marked", "free_port", "marked"]
+__all__ = ["MARK", "QUIET", "Processes", "end_marked", "free_port", "marked"]
 
 MARK = "KOINON_FEDERATION_RUN"
 """Environment variable that marks our processes."""
+
+QUIET = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.05",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
+    "UV_OFFLINE": "1",
+    "MALLOC_ARENA_MAX": "2",
+    "PYTHONUNBUFFERED": "1",
+}
+"""What Flower's processes are told: nothing calls home, nothing is installed."""
 
 
 def free_port() -> int:
