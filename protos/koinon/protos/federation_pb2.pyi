@@ -148,16 +148,32 @@ class ReleasedTensor(_message.Message):
     def __init__(self, name: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., dtype: _Optional[str] = ..., sha256: _Optional[str] = ...) -> None: ...
 
 class Instruction(_message.Message):
-    __slots__ = ("run", "policy", "releases", "task")
+    __slots__ = ("run", "policy", "releases", "task", "secure")
     RUN_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
     RELEASES_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
+    SECURE_FIELD_NUMBER: _ClassVar[int]
     run: str
     policy: Policy
     releases: _containers.RepeatedCompositeFieldContainer[ReleaseManifest]
     task: Task
-    def __init__(self, run: _Optional[str] = ..., policy: _Optional[_Union[Policy, _Mapping]] = ..., releases: _Optional[_Iterable[_Union[ReleaseManifest, _Mapping]]] = ..., task: _Optional[_Union[Task, _Mapping]] = ...) -> None: ...
+    secure: SecureStep
+    def __init__(self, run: _Optional[str] = ..., policy: _Optional[_Union[Policy, _Mapping]] = ..., releases: _Optional[_Iterable[_Union[ReleaseManifest, _Mapping]]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., secure: _Optional[_Union[SecureStep, _Mapping]] = ...) -> None: ...
+
+class SecureStep(_message.Message):
+    __slots__ = ("learner", "round", "attempt", "parties", "said")
+    LEARNER_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    PARTIES_FIELD_NUMBER: _ClassVar[int]
+    SAID_FIELD_NUMBER: _ClassVar[int]
+    learner: str
+    round: int
+    attempt: int
+    parties: int
+    said: bytes
+    def __init__(self, learner: _Optional[str] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., parties: _Optional[int] = ..., said: _Optional[bytes] = ...) -> None: ...
 
 class Catalogue(_message.Message):
     __slots__ = ("keys", "public", "texts", "languages")
@@ -172,7 +188,7 @@ class Catalogue(_message.Message):
     def __init__(self, keys: _Optional[_Iterable[str]] = ..., public: _Optional[bool] = ..., texts: _Optional[_Iterable[str]] = ..., languages: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Reply(_message.Message):
-    __slots__ = ("partner", "round", "code", "users", "metrics", "catalogue")
+    __slots__ = ("partner", "round", "code", "users", "metrics", "catalogue", "secure")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -186,10 +202,12 @@ class Reply(_message.Message):
     USERS_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     CATALOGUE_FIELD_NUMBER: _ClassVar[int]
+    SECURE_FIELD_NUMBER: _ClassVar[int]
     partner: str
     round: int
     code: str
     users: int
     metrics: _containers.ScalarMap[str, float]
     catalogue: Catalogue
-    def __init__(self, partner: _Optional[str] = ..., round: _Optional[int] = ..., code: _Optional[str] = ..., users: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., catalogue: _Optional[_Union[Catalogue, _Mapping]] = ...) -> None: ...
+    secure: bytes
+    def __init__(self, partner: _Optional[str] = ..., round: _Optional[int] = ..., code: _Optional[str] = ..., users: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., catalogue: _Optional[_Union[Catalogue, _Mapping]] = ..., secure: _Optional[bytes] = ...) -> None: ...
