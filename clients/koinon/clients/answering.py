@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from koinon.clients import door
 from koinon.clients.home import Home
+from koinon.clients.pinning import check_code
 from koinon.clients.places import place
 from koinon.clients.wire import read_ask
 from koinon.errors import FederationError
@@ -34,6 +35,7 @@ def answer(
     home = Home.find(node_config, run_config)
     fallback = door.Policy(partner=home.name, purpose=phase)
     try:
+        check_code(home.code)
         said = content.config_records["instruction"]["instruction"]
         if not isinstance(said, bytes):
             raise FederationError("K720", "The server's message cannot be read.", "Are all on one version?")

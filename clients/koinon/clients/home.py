@@ -45,6 +45,8 @@ class Home:
         A folder of locks that all partners of one machine share, or ``None``: whoever computes holds one of them.
     worker
         Whether a worker process of the partner computes (one SuperNode per partner), or this process (simulation).
+    code
+        SHA-256 of the installed Koinon that the partner's operator has accepted; ``""`` where none is pinned.
     """
 
     folder: Path
@@ -52,6 +54,7 @@ class Home:
     accepted: str
     places: Path | None = None
     worker: bool = False
+    code: str = ""
 
     @classmethod
     def find(cls, node_config: Mapping[str, object], run_config: Mapping[str, object]) -> Home:
@@ -80,6 +83,7 @@ class Home:
                 accepted=str(described["policy"]),
                 places=Path(str(places)) if places else None,
                 worker=bool(described.get("worker", False)),
+                code=str(described.get("code", "")),
             )
         except (KeyError, IndexError, OSError, ValueError) as error:
             raise FederationError(

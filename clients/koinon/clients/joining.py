@@ -252,12 +252,7 @@ def read_invitation(said: str) -> Invitation:
     return Invitation.decode(said)
 
 
-def join(
-    invitation: Invitation,
-    folder: Path,
-    consent: Callable[[joining.Offer], None],
-    told: Callable[[joining.Standing], None] = lambda _: None,
-) -> joining.Standing:
+def join(invitation: Invitation, folder: Path, consent: Callable[[joining.Offer], None]) -> joining.Standing:
     """Apply for membership, or find out what became of an application made before.
 
     Parameters
@@ -267,9 +262,7 @@ def join(
     folder
         The partner's folder.
     consent
-        Shown what is offered; raises where the partner's operator does not accept it. Not called again once he has.
-    told
-        Hears the standing.
+        Shown what is offered; raises where the partner's operator does not accept it. Not called again after that.
 
     Raises
     ------
@@ -281,7 +274,8 @@ def join(
         K826-K828 the server cannot be reached.
     """
     folder = folder.resolve()
-    if not _accepted_before(invitation, folder):
+    resumed = _accepted_before(invitation, folder)
+    if not resumed:
         log = folder / "federation" / "egress.jsonl"
         with JoiningService(invitation.address, invitation.ca_certificate, invitation.partner, log) as service:
             offer = service.describe(invitation.secret)
@@ -291,12 +285,13 @@ def join(
         )
         fresh.model_copy(update={"invitation_sha256": invitation.secret_sha256}).save(folder)
     with Member(folder) as member:
-        try:
-            answer = member.standing()
-        except Refused:  # not heard of yet
-            answer = member.apply(invitation.secret)
-    told(answer)
-    return answer
+        if resumed:
+            try:
+                return member.standing()
+            except Refused as refused:
+                if refused.code != "K755":  # the server does not know this key: the application never arrived
+                    raise
+        return member.apply(invitation.secret)
 
 
 def clear(folder: Path) -> None:

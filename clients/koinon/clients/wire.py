@@ -19,7 +19,7 @@ from koinon.recommenders.protocol import Release, Task, TensorSpec
 if TYPE_CHECKING:
     from koinon.data import SplitConfig
 
-__all__ = ["Agreement", "Ask", "read_ask"]
+__all__ = ["Agreement", "Ask", "read_ask", "read_policy"]
 
 Value = bool | int | float | str
 
@@ -96,7 +96,7 @@ def read_ask(said: bytes, tensors: Mapping[str, NDArray[np.generic]] | None = No
     """
     try:
         message = wire.Instruction.FromString(said)
-        agreement = _agreement(message.policy)
+        agreement = read_policy(message.policy)
         task = _task(message.task) if message.HasField("task") else None
     except (DecodeError, ValueError, KeyError) as error:
         raise FederationError("K720", "The server's message cannot be read.", "Are all on one version?") from error
@@ -106,7 +106,8 @@ def read_ask(said: bytes, tensors: Mapping[str, NDArray[np.generic]] | None = No
     return Ask(message.run, agreement, releases, task)
 
 
-def _agreement(policy: wire.Policy) -> Agreement:
+def read_policy(policy: wire.Policy) -> Agreement:
+    """Read a policy; ``ValueError`` where a setting has no value."""
     return Agreement(
         federation=policy.federation,
         encoder=policy.encoder,

@@ -32,7 +32,7 @@ from koinon.recommenders.protocol import Catalogue, Contribution
 if TYPE_CHECKING:
     from koinon.clients.work import Phase, Result
 
-__all__ = ["ask_worker", "main"]
+__all__ = ["ask_worker", "end_with", "main"]
 
 START_SECONDS = 60.0
 IDLE_SECONDS = 900.0
@@ -131,7 +131,7 @@ def main(folder: Path, watched: int) -> int:
     listener.listen()
     listener.settimeout(IDLE_SECONDS)
     signal.signal(signal.SIGTERM, _end)
-    threading.Thread(target=_end_with, args=(watched,), daemon=True).start()
+    threading.Thread(target=end_with, args=(watched,), daemon=True).start()
     try:
         _serve(listener, folder)
     finally:
@@ -215,7 +215,7 @@ def _end(*_: object) -> None:
     sys.exit(0)
 
 
-def _end_with(watched: int) -> None:
+def end_with(watched: int) -> None:
     """End this process when the watched one has ended."""
     while True:
         time.sleep(0.5)

@@ -30,7 +30,7 @@ COMMANDS: dict[str, CommandSpec] = {
     ),
     "serve": CommandSpec("koinon.cli.serve", "Answer the same questions over HTTP, on this machine.", _PARTNER),
     "partner": CommandSpec(
-        "koinon.cli.partner", "Set up a partner's folder, check its data, forget a person.", _PARTNER
+        "koinon.cli.partner", "Set up a partner's folder, check its data, join a federation, forget a person.", _PARTNER
     ),
     "data": CommandSpec("koinon.cli.data", "List and fetch public data sets; import well-known formats.", _PARTNER),
     "encode": CommandSpec("koinon.cli.encode", "Turn texts into vectors of the semantic space, once.", _PARTNER),

@@ -1,4 +1,4 @@
-"""``koinon partner``: set up a partner's folder, check its data, forget a person."""
+"""``koinon partner``: set up a partner's folder, check its data, join a federation, forget a person."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from typing import Annotated
 
 import typer
 
+from koinon.cli import partner_join
+
 app = typer.Typer(
-    help="Set up a partner's folder, check its data, forget a person.", no_args_is_help=True, rich_markup_mode="rich"
+    help="Set up a partner's folder, check its data, join a federation, forget a person.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
 )
 
 _Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The partner's folder.")]
@@ -142,3 +146,6 @@ def _progress() -> Iterator[Callable[[str, float], None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("reading", total=1.0)
         yield lambda what, share: bar.update(task, description=what, completed=share)
+
+
+app.registered_commands += partner_join.app.registered_commands

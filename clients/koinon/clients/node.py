@@ -1,0 +1,218 @@
+"""A partner's node: Flower's SuperNode under TLS, known by the partner's key, running pinned code only.
+
+It stays in the foreground, as a service manager wants it. A signal ends it and the partner's worker with it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import ipaddress
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from koinon.clients import pinning
+from koinon.clients.keys import Keys
+from koinon.clients.membership import Membership
+from koinon.clients.reach import split_address
+from koinon.config import write_atomically
+from koinon.errors import FederationError, PrivacyError
+
+__all__ = ["node_command", "node_environment", "run_node"]
+
+END_SECONDS = 15.0
+_QUIET = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.05",
+    "UV_OFFLINE": "1",
+    "MALLOC_ARENA_MAX": "2",
+    "PYTHONUNBUFFERED": "1",
+}
+_UNKNOWN_KEY = re.compile(r"\[code: 200[14]\]|401 Unauthorized")
+_KEY_IN_USE = re.compile(r"\[code: 23\]")
+
+
+def run_node(
+    folder: Path,
+    tell: Callable[[str], None] = lambda _: None,
+    *,
+    max_retries: int | None = None,
+    insecure: bool = False,
+) -> None:
+    """Run a member's node until a signal (SIGTERM, SIGINT) ends it.
+
+    Parameters
+    ----------
+    folder
+        The partner's folder, with ``federation/membership.toml``.
+    tell
+        Hears every line that the node prints; all of them are in ``federation/node.log`` too.
+    max_retries
+        How often a lost server is tried again; ``None``: for ever.
+    insecure
+        Without TLS and without the node's key: to a server on this machine's loopback interface alone.
+
+    Raises
+    ------
+    FederationError
+        K736 the folder belongs to no federation, K738 the node ended by itself.
+    PrivacyError
+        K640, K641 its key cannot be used, K642, K643 another code is installed than was accepted, K648 without TLS
+        over a network.
+    """
+    folder = folder.resolve()
+    command = node_command(folder, max_retries=max_retries, insecure=insecure)
+    with _ending() as asked_to_end, (folder / "federation" / "node.log").open("a", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            command,
+            env=os.environ | node_environment(folder),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # Ctrl-C reaches us alone; we end it
+        )
+        last: list[str] = []
+        reader = threading.Thread(target=_read, args=(process, log, tell, last), daemon=True)
+        reader.start()
+        try:
+            while process.poll() is None and not asked_to_end.wait(0.2):
+                pass
+        finally:
+            _end(process)
+            reader.join(timeout=5)
+            _wait_for_worker(folder)
+    if not asked_to_end.is_set():
+        raise _ended_by_itself(process.returncode, "\n".join(last), folder)
+
+
+def node_command(folder: Path, *, max_retries: int | None = None, insecure: bool = False) -> list[str]:
+    """Return the command of a member's node, and write the files that it names (errors as :func:`run_node`)."""
+    membership = Membership.of(folder)
+    pinning.check_code(membership.code_sha256)
+    pinning.check_app(membership.app_sha256)
+    home = folder / "federation"
+    shutil.rmtree(home / "flower" / "apps", ignore_errors=True)  # Flower does not look twice at what lies there
+    write_atomically(home / "node.toml", _node_config(folder, membership))
+    command = [sys.executable, "-m", "koinon.clients.supernode", str(folder)]
+    command += ["--superlink", membership.fleet_address]
+    command += ["--host", "127.0.0.1", "--port", str(_free_port())]
+    command += ["--node-config", str(home / "node.toml")]
+    if max_retries is not None:
+        command += ["--max-retries", str(max_retries)]
+    if insecure:
+        host, _ = split_address(membership.fleet_address)
+        if not _is_loopback(host):
+            raise PrivacyError(
+                "K648",
+                f"{membership.fleet_address} is not on this machine: without TLS anybody on the way reads along.",
+                "Leave `--insecure` out.",
+            )
+        return [*command, "--insecure"]
+    write_atomically(home / "ca.pem", membership.ca_certificate)
+    keys = Keys(folder)
+    return [*command, "--root-certificates", str(home / "ca.pem"), "--auth-supernode-private-key", str(keys.node_file)]
+
+
+def node_environment(folder: Path) -> dict[str, str]:
+    """Return what is set for a node's processes: no telemetry, nothing installed, a Flower home of its own."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return {**_QUIET, "FLWR_HOME": str(folder / "federation" / "flower"), "PATH": path}
+
+
+def _node_config(folder: Path, membership: Membership) -> str:
+    """What the ClientApp reads as its own configuration: flat TOML (JSON strings are TOML strings but for DEL)."""
+    said: dict[str, str | bool] = {
+        "partner": membership.partner,
+        "folder": str(folder),
+        "policy": membership.policy_sha256,
+        "code": membership.code_sha256,
+        "worker": True,
+    }
+    return "".join(f"{key} = {json.dumps(value)}\n".replace("\x7f", "\\u007f") for key, value in said.items())
+
+
+@contextmanager
+def _ending() -> Iterator[threading.Event]:
+    """An event that a signal to end sets; outside the main thread nobody sets it."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: event.set()) for number in signals]
+    try:
+        yield event
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _read(process: subprocess.Popen[str], log: object, tell: Callable[[str], None], last: list[str]) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        log.write(line)  # type: ignore[attr-defined]
+        log.flush()  # type: ignore[attr-defined]
+        last.append(line)
+        del last[:-50]
+        tell(line.rstrip("\n"))
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End the node: politely, then for good; what it has started ends with it."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_for_worker(folder: Path) -> None:
+    """Wait until the partner's worker, which watches the node, has ended too."""
+    deadline = time.monotonic() + END_SECONDS
+    with (folder / "federation" / "worker.lock").open("a") as lock:
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.1)
+            else:
+                return
+
+
+def _ended_by_itself(status: int, last: str, folder: Path) -> FederationError:
+    if _UNKNOWN_KEY.search(last):
+        said, remedy = "The federation does not know this node's key (any more)", f"`koinon partner standing {folder}`."
+    elif _KEY_IN_USE.search(last):
+        said, remedy = "A node with this key is connected already", "End the other one: one node for each partner."
+    else:
+        said, remedy = f"The node ended by itself (status {status})", "See the log; start it again."
+    return FederationError("K738", f"{said}; see {folder / 'federation' / 'node.log'}.", remedy)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
