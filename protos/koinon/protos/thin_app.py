@@ -38,7 +38,7 @@ federation = ""
 out = ""
 events = ""
 simulated = ""
-nodes = ""
+home = ""
 """
 """``pyproject.toml`` of the app: the only file in its folder."""
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 if TYPE_CHECKING:
+    from koinon.server.federation import FederationConfig
+    from koinon.server.record import Record
     from koinon.space import Space
 
 app = ServerApp()
@@ -18,7 +21,8 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run the federation that ``context.run_config`` names.
 
-    ``federation``: a resolved JSON file; ``out``: the output folder; ``events``: where to tell what happens.
+    ``federation``: a resolved JSON file; ``out``: the output folder; ``events``: where to tell what happens; ``home``:
+    the folder of a created federation, whose members' nodes are known by their keys, or empty.
     """
     from koinon.errors import KoinonError
     from koinon.server.coordinator import Coordinator
@@ -30,7 +34,9 @@ def main(grid: Grid, context: Context) -> None:
         described = Path(str(context.run_config["federation"])).read_text(encoding="utf-8")
         config = FederationConfig.model_validate_json(described)
         out = Path(str(context.run_config["out"]))
-        Coordinator(grid, config, out, _space(config.encoder), say).run()
+        members = _members(Path(home), out, config) if (home := str(context.run_config["home"])) else Members()
+        space = _space(config.encoder, config.encoder_sha256)
+        Coordinator(grid, config, out, space, say, members.record, members.registered).run()
     except KoinonError as error:
         say("failed", code=error.code, message=error.message, remedy=error.remedy)
         raise
@@ -40,10 +46,35 @@ def main(grid: Grid, context: Context) -> None:
         raise
 
 
-def _space(encoder: str) -> Space | None:
+class Members(NamedTuple):
+    """Who the partners are, and where it goes on record, in a created federation; nothing in one that is a file."""
+
+    record: Record | None = None
+    registered: Callable[[], Mapping[int, str]] | None = None
+
+
+def _members(folder: Path, out: Path, config: FederationConfig) -> Members:
+    from koinon.server.membership.home import FederationHome, read_nodes
+    from koinon.server.record import Record
+    from koinon.server.state import LedgerBook
+
+    home = FederationHome(folder)
+    record = Record(LedgerBook(home.open_store(), home.authority.signer()), out, config)
+    return Members(record, lambda: {node.id: name for name, node in read_nodes(home.nodes_file).items()})
+
+
+def _space(encoder: str, sha256: str) -> Space | None:
     """The pinned encoder; ``none`` for a federation whose learners read no texts."""
     if encoder == "none":
         return None
+    from koinon.errors import SpaceError
     from koinon.space import open_space
 
-    return open_space(encoder)
+    space = open_space(encoder)
+    if sha256 and space.fingerprint != sha256:
+        raise SpaceError(
+            "K309",
+            f"{encoder} is not the encoder that the policy pins.",
+            "Install the one that the federation began with.",
+        )
+    return space

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,10 @@ from koinon.server.state.release_book import Signed
 from koinon.server.wire import Order, catalogue_of, contribution_of
 from koinon.space import Space
 
-__all__ = ["Contributions", "Coordinator"]
+__all__ = ["IMPOSTOR", "Contributions", "Coordinator"]
+
+IMPOSTOR = "K769"
+"""A node speaks for another partner than its own."""
 
 
 class Contributions(Mapping[str, Contribution]):
@@ -83,6 +86,9 @@ class Coordinator:
         Told what happens.
     record
         Where it goes on record; ``None``: in the output folder.
+    registered
+        Which node's key is registered for which partner, asked anew whenever nodes are looked for; nobody else is
+        asked anything. ``None``: a node is the partner that it says it is (nodes that were started here).
     """
 
     def __init__(
@@ -93,6 +99,7 @@ class Coordinator:
         space: Space | None,
         say: ProgressLog,
         record: Record | None = None,
+        registered: Callable[[], Mapping[int, str]] | None = None,
     ) -> None:
         self.exchange = Exchange(grid)
         self.config = config
@@ -101,6 +108,7 @@ class Coordinator:
         self.checkpoints = Checkpoints(out)
         self.say = say
         self.record = record or Record.open(out, config)
+        self.registered = registered
         self.policy = config.policy()
         self.policy_sha256 = config.policy_sha256()
         self.members: dict[str, int] = {}
@@ -145,6 +153,8 @@ class Coordinator:
         until = time.monotonic() + wait
         while True:
             present = self.exchange.nodes()
+            if self.registered:
+                present &= set(self.registered())
             self.members = {partner: node for partner, node in self.members.items() if node in present}
             strangers = present - self._asked
             if strangers:
@@ -164,11 +174,16 @@ class Coordinator:
         self._asked |= strangers
         order = Order(state.run, self.policy, self.policy_sha256)
         nodes = {str(node): node for node in strangers}
+        registered = self.registered() if self.registered else {}
         for outcome in self.exchange.ask(order, "query.catalogue", nodes, deadline=self.config.deadlines.catalogue):
             if outcome.answer is None:
                 self.say("left_out", partner=None, phase="catalogue", code=outcome.code)
                 continue
             catalogue = catalogue_of(outcome.answer)
+            owner = registered.get(nodes[outcome.partner], catalogue.partner)
+            if catalogue.partner != owner:
+                self.say("left_out", partner=owner, phase="catalogue", code=IMPOSTOR)
+                continue
             if catalogue.partner not in self.config.partners:
                 self.say("left_out", partner=None, phase="catalogue", code="K705")
                 continue
@@ -221,7 +236,7 @@ class Coordinator:
         for name in set(self.config.partners) - set(self.members):
             gathered.left_out[name] = "K702"
         deadline = self.config.deadlines.contribute
-        for outcome in self.exchange.ask(order, "train.contribute", self.members, deadline=deadline):
+        for outcome in map(_own, self.exchange.ask(order, "train.contribute", self.members, deadline=deadline)):
             self.record.heard(outcome.partner, outcome.code)
             self._take(outcome, task.specs, gathered)
         asked = time.monotonic() - started
@@ -283,13 +298,21 @@ class Coordinator:
         # one more than can compute, so that no place is empty between two
         at_once = self.config.at_once + 1
         deadline = self.config.deadlines.adopt
-        for outcome in self.exchange.ask(order, "train.adopt", self.members, deadline=deadline, at_once=at_once):
+        answers = self.exchange.ask(order, "train.adopt", self.members, deadline=deadline, at_once=at_once)
+        for outcome in map(_own, answers):
             self.record.heard(outcome.partner, outcome.code)
             if outcome.answer is None:
                 self.say("left_out", partner=outcome.partner, phase="adopt", code=outcome.code)
             else:
                 metrics = dict(outcome.answer.reply.metrics)
                 self.say("adopted", partner=outcome.partner, metrics=metrics, seconds=round(outcome.seconds, 3))
+
+
+def _own(outcome: Outcome) -> Outcome:
+    """An outcome, or the code of a node that answers under another name than it was asked under."""
+    if outcome.answer is None or outcome.answer.reply.partner == outcome.partner:
+        return outcome
+    return Outcome(outcome.partner, None, IMPOSTOR, outcome.seconds)
 
 
 def _numbered(release: Release, number: int) -> Release:

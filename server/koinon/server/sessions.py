@@ -127,7 +127,7 @@ class _Session(ABC):
         known = self.config.model_copy(update={"partners": {name: Path(name) for name in self.config.partners}})
         write_atomically(described, known.model_dump_json())
         said = {"federation": str(described), "out": str(self.out), "events": str(self.events.path)}
-        write_atomically(self.scratch / "run.toml", _toml({**said, "simulated": "", "nodes": "", **told}))
+        write_atomically(self.scratch / "run.toml", _toml({**said, "simulated": "", "home": "", **told}))
 
     def _submit(self, *more: str) -> None:
         command = ["flwr", "run", str(self.scratch / "app"), "koinon", "--format", "json"]
@@ -296,7 +296,7 @@ class HostedSession(_Session):
             self.control.stop(run)
         secured = f'root-certificates = "{self.inner.ca}"' if self.inner.ca else "insecure = true"
         connection = f'address = "127.0.0.1:{self.inner.port}"\n{secured}\n'
-        self._prepare(connection, {"nodes": str(self.home.nodes_file)})
+        self._prepare(connection, {"home": str(self.home.folder)})
         self._submit()
 
     def _stop(self) -> None:
