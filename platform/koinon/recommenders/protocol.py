@@ -113,8 +113,8 @@ class Measure:
     Attributes
     ----------
     rows
-        What the first axis counts: ``works`` (the release's identities), ``pairs`` of works, or ``None``. A partner that
-        does not list a work has nothing to say of its rows.
+        What the first axis counts: ``works`` (the release's identities), ``pairs`` of works, or ``None``. A partner
+        that does not list a work has nothing to say of its rows.
     unit
         What is added up: a ``person``'s statistics, or an ``item``'s of the catalogue.
     least, most
@@ -177,11 +177,14 @@ class Total:
         People they speak for.
     partners
         Who is in them, ascending.
+    noise
+        Standard deviation of the noise in each value of a tensor, under a privacy budget.
     """
 
     arrays: Mapping[str, NDArray[np.float64]]
     n_users: int
     partners: tuple[str, ...]
+    noise: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -229,6 +232,10 @@ class FederationPlan(Protocol):
 
     def initial(self, catalogues: Sequence[Catalogue], space: Space | None, *, rng: np.random.Generator) -> Release:
         """Return release 0."""
+        ...
+
+    def shares(self) -> Sequence[Mapping[str, float]]:
+        """Return, for each round, the tensors that depend on events and their parts of a privacy budget; 1 in sum."""
         ...
 
     def task(self, release: Release, round_: int) -> Task:

@@ -9,7 +9,7 @@ are (add-or-remove adjacency, which bounds zero-out as well). A federation decla
 from koinon.privacy.budget.account import ACCOUNT_FILE, Account, Charge
 from koinon.privacy.budget.accounting import Event, composed, events_of, mass_of, multiplier_of, spent
 from koinon.privacy.budget.config import PrivacyConfig
-from koinon.privacy.budget.mechanism import discrete, discreteness, gaussian, grid_of, scales
+from koinon.privacy.budget.mechanism import discrete, gaussian, grid_of, scales
 from koinon.privacy.budget.noise import NoiseSource
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "PrivacyConfig",
     "composed",
     "discrete",
-    "discreteness",
     "events_of",
     "gaussian",
     "grid_of",

@@ -120,24 +120,11 @@ def multiplier_of(privacy: PrivacyConfig, share: float, copies: int) -> float:
     return copies / math.sqrt(share * mass_of(privacy.epsilon, privacy.delta, "zcdp"))
 
 
-def events_of(privacy: PrivacyConfig, multiplier: float, copies: int, *, extra: float = 0.0) -> tuple[Event, ...]:
-    """What a release of a partner with a noise multiplier costs a person.
-
-    Parameters
-    ----------
-    privacy
-        Which mechanism.
-    multiplier
-        Noise per what one person may change at this partner.
-    copies
-        Partners that may share the person.
-    extra
-        ``distributed``: what discreteness adds to ε of concentrated privacy
-        (:func:`koinon.privacy.budget.mechanism.discreteness`).
-    """
+def events_of(privacy: PrivacyConfig, multiplier: float, copies: int) -> tuple[Event, ...]:
+    """What a release costs a person that ``copies`` partners may share, given its noise multiplier at one of them."""
     if privacy.mechanism == "local":
         return (Event("gaussian", multiplier, copies),)
-    return (Event("zcdp", 0.5 * (copies / multiplier + extra) ** 2 if multiplier > 0 else math.inf),)
+    return (Event("zcdp", 0.5 * (copies / multiplier) ** 2 if multiplier > 0 else math.inf),)
 
 
 def _accountant(discrete: bool) -> Accountant:

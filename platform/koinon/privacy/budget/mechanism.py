@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from koinon.errors import PrivacyError
 from koinon.privacy.budget.noise import NoiseSource
 
-__all__ = ["SLACK", "discrete", "discreteness", "gaussian", "grid_of", "scales"]
+__all__ = ["SLACK", "discrete", "gaussian", "grid_of", "scales"]
 
 Doubles = NDArray[np.float64]
 
@@ -80,10 +80,12 @@ def discrete(array: Doubles, scale: float, bound: float, shares: int, source: No
     The sums are rounded to a grid and get discrete Gaussian noise of variance ``scale² / shares`` in whole steps.
     Kairouz, Liu and Steinke (2021, The Distributed Discrete Gaussian Mechanism for Federated Learning with Secure
     Aggregation, Theorem 1): ``n`` such shares on vectors of ``d`` integers that one person changes by at most ``Δ``
-    (L2) are ``½ε²``-concentrated private with ``ε ≤ Δ / (√n σ) + τ √d``, where τ is :func:`discreteness`. Noise of
-    further partners comes after it. Rounding is deterministic, to the nearest step: what changes a value by ``x``
-    changes the rounded one by at most ``|x| + 1`` steps, so ``Δ ≤ bound / grid + √d``. The grid
-    (:func:`grid_of`) is fine enough for this to add at most a thirty-second, and the noise is raised by what it adds.
+    (L2) are ``½ε²``-concentrated private with ``ε ≤ Δ / (√n σ) + τ √d``,
+    ``τ = 10 Σ_{k<n} exp(-2π² σ² k / (k + 1))``. A share is at least 8 steps wide, so τ is below ``10^-270 n`` and
+    counts for nothing. Noise of further partners comes after it. Rounding is deterministic, to the nearest step: what
+    changes a value by ``x`` changes the rounded one by at most ``|x| + 1`` steps, so ``Δ ≤ bound / grid + √d``. The
+    grid (:func:`grid_of`) is fine enough for this to add at most a thirty-second, and the noise is raised by what it
+    adds.
 
     Returns
     -------
@@ -94,7 +96,7 @@ def discrete(array: Doubles, scale: float, bound: float, shares: int, source: No
     grid = grid_of(array.size, scale, bound, shares)
     share = scale / math.sqrt(shares) * (1 + math.sqrt(array.size) * grid / bound)
     steps = np.rint(array.ravel() / grid) + source.discrete_normal(array.size, share / grid)
-    noised: Doubles = (steps * grid).reshape(array.shape)
+    noised: Doubles = np.reshape(steps * grid, array.shape)
     return noised
 
 
@@ -104,12 +106,3 @@ def grid_of(size: int, scale: float, bound: float, shares: int) -> float:
     """
     finest = min(scale / math.sqrt(shares) / _STEPS_PER_SHARE, bound / math.sqrt(size) / _STEPS_PER_BOUND)
     return float(2.0 ** math.floor(math.log2(finest)))
-
-
-def discreteness(size: int, scale: float, bound: float, shares: int) -> float:
-    """Return ``τ √d``, ``τ = 10 Σ_{k<n} exp(-2π² σ² k / (k + 1))``: what discreteness adds to ε of concentrated
-    privacy, ``σ`` a share's standard deviation in steps.
-    """
-    deviation = scale / math.sqrt(shares) / grid_of(size, scale, bound, shares)
-    tau = 10.0 * sum(math.exp(-2.0 * math.pi**2 * deviation**2 * k / (k + 1)) for k in range(1, shares))
-    return tau * math.sqrt(size)

@@ -81,4 +81,5 @@ class NoiseSource:
         negative = self.uniform(tries) < 0.5
         chance = np.exp(-((size - scale**2 / steepness) ** 2) / (2.0 * scale**2))
         kept = (self.uniform(tries) < chance) & ~(negative & (size == 0))
-        return np.where(negative, -size, size)[kept].astype(np.int64)
+        signed: NDArray[np.int64] = np.where(negative, -size, size)[kept].astype(np.int64)
+        return signed

@@ -6,8 +6,9 @@ partner then takes its own part out of the sums, carries the rest over to its it
 solves EASE with the semantic prior.
 
 What one person adds is bounded: their vector of counts, and their vector of pairs, are each scaled down to an L2 norm
-of ``clip``. The sums reach the server in the clear until they are added up by secure aggregation: the release says so
-(``info["protection"]``).
+of ``clip`` (:mod:`koinon.recommenders.federated.gram_sums` has the proof). Under a privacy budget the sums are noisy,
+and a partner reads of the pairs what stands out of the noise. The sums reach the server in the clear until they are
+added up by secure aggregation: the release says so (``info["protection"]``).
 """
 
 from __future__ import annotations
@@ -22,7 +23,16 @@ from pydantic import Field
 from koinon.data import Domain, Split
 from koinon.recommenders._search import Trial
 from koinon.recommenders.conventional import EASE, SemanticEASE, SemanticEaseConfig, gram_matrix
-from koinon.recommenders.federated.gram_sums import Others, own_counts, own_pairs, pair_list, work_matrix, works_of
+from koinon.recommenders.federated.gram_sums import (
+    Others,
+    Sent,
+    listed_works,
+    own_counts,
+    own_pairs,
+    pair_list,
+    work_matrix,
+    works_of,
+)
 from koinon.recommenders.federated.identities import match_identities
 from koinon.recommenders.federated.pairs import choose_pairs
 from koinon.recommenders.protocol import Catalogue, Contribution, Measure, Release, Task, TensorSpec, Total
@@ -36,8 +46,8 @@ UNPROTECTED = "none: the server sees each partner's sums in the clear"
 class GramConfig(SemanticEaseConfig):
     """Settings of federated Gram.
 
-    The federation agrees on ``pairs``, ``clip``, ``support``, ``edition`` and ``translation``; the others are each
-    partner's own, chosen on its validation users.
+    The federation agrees on ``pairs``, ``clip``, ``counts_clip``, ``counts_share``, ``support``, ``edition`` and
+    ``translation``; the others are each partner's own, chosen on its validation users.
     """
 
     pairs: int = Field(default=5_000_000, ge=1, le=10_000_000)
@@ -45,6 +55,10 @@ class GramConfig(SemanticEaseConfig):
     clip: float = Field(default=60.0, gt=0)
     """Bound on the L2 norm of what one person adds to the counts, and to the pairs; ``inf`` for none. A person with m
     shared works adds √m to the counts and √(m(m-1)/2) to the pairs, so 60 leaves up to 85 works as they are."""
+    counts_clip: float | None = Field(default=None, gt=0)
+    """The bound for the counts where it is another; ``None``: ``clip``."""
+    counts_share: float = Field(default=0.1, gt=0, lt=1)
+    """Part of the learner's privacy budget that the counts get; the pairs get the rest."""
     support: float = Field(default=0.0, ge=0)
     """Summed pairs below it are released as 0. It hides rare pairs from partners, not from the server."""
     edition: float = Field(default=0.8, ge=0, le=1)
@@ -85,15 +99,25 @@ class GramPlan:
             "identity": works.identity,
             "counts": np.zeros(works.n, dtype=np.float32),
         }
-        return Release(
-            0, self.name, arrays, {"protection": UNPROTECTED, "identities": works.n, "clip": self.config.clip}
-        )
+        info: dict[str, float | int | str] = {
+            "protection": UNPROTECTED,
+            "identities": works.n,
+            "clip": self.config.clip,
+        }
+        if self.config.counts_clip is not None:
+            info["counts_clip"] = self.config.counts_clip
+        return Release(0, self.name, arrays, info)
+
+    def shares(self) -> tuple[Mapping[str, float], ...]:
+        """The counts as configured, the pairs the rest."""
+        return {"counts": self.config.counts_share}, {"pairs": 1 - self.config.counts_share}
 
     def task(self, release: Release, round_: int) -> Task:
         """Ask for counts in round 1, for the release's pairs in round 2."""
         clip = self.config.clip
         if round_ == 1:
-            spec = TensorSpec("counts", release.arrays["counts"].shape, "float32", "sum", clip)
+            shape = release.arrays["counts"].shape
+            spec = TensorSpec("counts", shape, "float32", "sum", self.config.counts_clip or clip)
         else:
             spec = TensorSpec("pairs", release.arrays["other"].shape, "float32", "sum", clip)
         return Task(round_, (spec,))
@@ -103,6 +127,7 @@ class GramPlan:
         wanted = "pairs" if "other" in release.arrays else "counts"
         sums = total.arrays[wanted]
         info = {**release.info, f"{wanted}_from": ",".join(total.partners)}
+        info |= {f"{name}_noise": noise for name, noise in total.noise.items()}
         arrays = dict(release.arrays)
         if wanted == "counts":
             agreed = choose_pairs(self._listings, sums, self.config.pairs)
@@ -131,6 +156,12 @@ class FederatedGram(SemanticEASE):
         As the federation has agreed; the partner's own settings may be tuned (:meth:`tune`).
     match_key
         The partners' secret, where keys travel as keyed hashes.
+
+    Attributes
+    ----------
+    sent
+        What this partner has sent, by tensor, where noise was added to it: it takes that out of the totals, noise and
+        all.
     """
 
     name: ClassVar[str] = "federated_gram"
@@ -140,6 +171,7 @@ class FederatedGram(SemanticEASE):
         super().__init__(config or GramConfig())
         self.config: GramConfig
         self.match_key = match_key
+        self.sent: Sent = {}
         self._release: Release | None = None
 
     def contribute(self, domain: Domain, release: Release, task: Task) -> Contribution:
@@ -148,12 +180,13 @@ class FederatedGram(SemanticEASE):
         work = works_of(domain, release, self.match_key)
         own = np.unique(work[work >= 0]).astype(np.int32)
         taken = work_matrix(domain, work, own)
-        sums = np.zeros(spec.shape, dtype=np.float32)
+        sums = np.zeros(spec.shape, dtype=spec.dtype)
         if spec.name == "counts":
             sums[own] = own_counts(taken, spec.clip)
         else:
-            place, first, second = pair_list(release).held(own)
-            sums[place] = own_pairs(taken, spec.clip)[first, second]
+            pairs = pair_list(release)
+            place, first, second = pairs.held(own)
+            sums[place] = own_pairs(taken, spec.clip, listed_works(pairs, own))[first, second]
         return Contribution({spec.name: sums}, n_users=domain.n_users)
 
     def receive(self, release: Release) -> None:
@@ -227,7 +260,7 @@ class FederatedGram(SemanticEASE):
 
     def others(self, domain: Domain) -> Others | None:
         """The others' part of the release's sums, on this partner's items; ``None`` without a release."""
-        return None if self._release is None else Others(domain, self._release, self.match_key)
+        return None if self._release is None else Others(domain, self._release, self.match_key, self.sent)
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Return what was learned; nothing before :meth:`fit` (the learner keeps nothing between rounds)."""

@@ -16,6 +16,7 @@ from pydantic import Field
 from koinon.config import Config
 from koinon.data import Domain
 from koinon.errors import RecommenderError
+from koinon.recommenders.federated.gram_sums import weights
 from koinon.recommenders.federated.identities import catalogue_of, look_up, match_identities
 from koinon.recommenders.protocol import Catalogue, Contribution, Measure, Release, Request, Task, TensorSpec, Total
 from koinon.recommenders.ranking import Ranked
@@ -59,6 +60,10 @@ class PopularityPlan:
             {"hashes": works.hashes, "identity": works.identity, "counts": np.zeros(works.n, dtype=np.float32)},
         )
 
+    def shares(self) -> tuple[Mapping[str, float], ...]:
+        """Every round's counts get the same."""
+        return ({"counts": 1 / self.rounds},) * self.rounds
+
     def task(self, release: Release, round_: int) -> Task:
         """Ask for one count per work."""
         works = release.arrays["counts"].shape
@@ -98,15 +103,18 @@ class FederatedPopularity(Ranked):
         self._release: Release | None = None
 
     def contribute(self, domain: Domain, release: Release, task: Task) -> Contribution:
-        """Count each shared work once per person, then clip every person's counts to the task's bound."""
+        """Count each shared work once per person, then clip every person's counts to the task's bound.
+
+        A person of m shared works adds m times the same weight, ``min(1, clip / √m)`` rounded down
+        (:func:`koinon.recommenders.federated.gram_sums.weights`): L2 norm ``clip`` at most.
+        """
         (spec,) = task.specs
         work = self._works(domain, release)
         user, item = domain.matrix.nonzero()
         pairs = np.unique(np.stack([user, work[item]])[:, work[item] >= 0], axis=1)
-        norm = np.sqrt(np.bincount(pairs[0], minlength=domain.n_users))
-        scale = np.minimum(1.0, spec.clip / np.maximum(norm, 1e-12))
+        scale = weights(spec.clip, np.sqrt(np.bincount(pairs[0], minlength=domain.n_users)))
         counts = np.bincount(pairs[1], scale[pairs[0]], minlength=spec.shape[0])
-        return Contribution({spec.name: counts.astype(np.float32)}, n_users=domain.n_users)
+        return Contribution({spec.name: counts.astype(spec.dtype)}, n_users=domain.n_users)
 
     def receive(self, release: Release) -> None:
         """Adopt the others' counts; :meth:`fit` mixes them in."""

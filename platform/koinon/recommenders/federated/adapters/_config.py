@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
 
 from koinon.recommenders.conventional import SemanticEaseConfig
 
@@ -12,8 +14,9 @@ __all__ = ["AdaptersConfig"]
 class AdaptersConfig(SemanticEaseConfig):
     """Settings of federated adapters.
 
-    The federation agrees on ``rounds``, ``width``, ``directions``, ``clip``, ``ridge``, ``edition`` and
-    ``translation``; the others are each partner's own, chosen on its validation users.
+    The federation agrees on ``rounds``, ``width``, ``directions``, ``clip``, ``counts_share``, ``semantic_share``,
+    ``scales``, ``ridge``, ``edition`` and ``translation``; the others are each partner's own, chosen on its validation
+    users.
     """
 
     rounds: int = Field(default=6, ge=2)
@@ -24,6 +27,14 @@ class AdaptersConfig(SemanticEaseConfig):
     """Directions of the space that the projection reads."""
     clip: float = Field(default=10.0, gt=0)
     """Bound on the L2 norm of what one person adds to any tensor, given the agreed scales."""
+    counts_share: float = Field(default=0.1, gt=0, lt=1)
+    """Part of the learner's privacy budget that the counts get."""
+    semantic_share: float = Field(default=0.7, gt=0, lt=1)
+    """Part that the semantic sums get; the rounds of the factors divide the rest."""
+    scales: Literal["own", "released"] = "own"
+    """Whose counts scale items in the semantic sums. ``own``: the partner's, which one person's events change for all
+    the others. ``released``: the federation's, as the last release has them; under a privacy budget nothing else will
+    do."""
     ridge: float = Field(default=0.1, gt=0)
     """Ridge of the projection, in units of the catalogues' mean spread per direction."""
     softness: float = Field(default=0.25, gt=0, le=1)
@@ -42,3 +53,9 @@ class AdaptersConfig(SemanticEaseConfig):
     """Weight of the shared projection's neighbours against those of the frozen encoder in the prior."""
     own_editions: bool = True
     """Whether other editions of what a person has had go to the end of the list."""
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        if self.counts_share + self.semantic_share >= 1:
+            raise ValueError("counts_share and semantic_share leave nothing for the factors")
+        return self

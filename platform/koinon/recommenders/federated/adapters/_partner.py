@@ -32,7 +32,16 @@ from koinon.recommenders.federated.adapters._sums import (
     semantic_sums,
     unit,
 )
-from koinon.recommenders.federated.gram_sums import Others, is_in, own_counts, work_matrix, works_of
+from koinon.recommenders.federated.gram_sums import (
+    Others,
+    Sent,
+    clip_of,
+    is_in,
+    noise_beside,
+    own_counts,
+    work_matrix,
+    works_of,
+)
 from koinon.recommenders.federated.identities import identity_key
 from koinon.recommenders.protocol import Contribution, Release, Request, Task
 from koinon.recommenders.ranking import history_matrix
@@ -54,18 +63,21 @@ class FactorOthers(Others):
         The partner takes its own part out of the totals before it factorises them, so it never hears its own echo.
         """
         taken = work_matrix(domain, work, own)
-        clip = float(release.info["clip"])
+        clip = clip_of(release)
         counts = release.arrays["counts"].astype(np.float64)
         scales = item_scales(counts[own])
         if is_in(domain, release, "counts"):
-            counts[own] -= own_counts(taken, clip)
+            counts[own] -= self.sent["counts"][own] if "counts" in self.sent else own_counts(taken, clip)
         gram = np.zeros((len(own), len(own)), dtype=np.float32)
         if "image" in release.arrays:
             basis = release.arrays["start"].astype(np.float32)
             image = release.arrays["image"].astype(np.float64)
-            if is_in(domain, release, "image"):
+            noise = noise_beside(release, "image", self.sent, domain)
+            if "image" in self.sent and is_in(domain, release, "image"):
+                image -= self.sent["image"]
+            elif is_in(domain, release, "image"):
                 image[own] -= factor_sums(taken, scales, basis[own], clip)
-            found = (factors(basis, image)[own] / scales[:, None]).astype(np.float32)
+            found = (factors(basis, image, noise)[own] / scales[:, None]).astype(np.float32)
             gram = found @ found.T
         gram[np.diag_indices_from(gram)] = np.maximum(counts[own], 0.0)
         return gram
@@ -97,6 +109,7 @@ class FederatedAdapters(SemanticEASE):
         self.config: AdaptersConfig
         self.match_key = match_key
         self.release: Release | None = None
+        self.sent: Sent = {}
         self._shared: list[Floats] = []
         self._editions: csr_matrix | None = None
 
@@ -118,16 +131,18 @@ class FederatedAdapters(SemanticEASE):
         taken = work_matrix(domain, work, own)
         arrays: dict[str, NDArray[np.generic]] = {}
         for spec in task.specs:
-            sums = np.zeros(spec.shape, dtype=np.float32)
+            sums = np.zeros(spec.shape, dtype=spec.dtype)
             if spec.name == "counts":
                 sums[own] = own_counts(taken, spec.clip)
             elif spec.name == "image":
-                scales = item_scales(release.arrays["counts"][own])
-                sums[own] = factor_sums(taken, scales, release.arrays["basis"][own].astype(np.float32), spec.clip)
+                basis = release.arrays["basis"][own].astype(spec.dtype)
+                scales = item_scales(release.arrays["counts"][own]).astype(spec.dtype)
+                sums[own] = factor_sums(taken, scales, basis, spec.clip)
             elif spec.name == "moment":
                 sums[:] = moment(item_vectors(domain, self._space()))
             elif spec.name == "semantic":
-                sums[:] = semantic_sums(domain.matrix, _whitened(domain, release, self._space()), spec.clip)
+                agreed = None if self.config.scales == "own" else released_scales(release, work)
+                sums[:] = semantic_sums(domain.matrix, _whitened(domain, release, self._space()), spec.clip, agreed)
             elif spec.name == "spread":
                 vectors = _whitened(domain, release, self._space()).astype(np.float64)
                 sums[:] = vectors.T @ vectors
@@ -195,7 +210,7 @@ class FederatedAdapters(SemanticEASE):
         """What the factors say of the others, on this partner's items; ``None`` without a release."""
         if self.release is None or not len(self.release.arrays["counts"]):
             return None
-        return FactorOthers(domain, self.release, self.match_key)
+        return FactorOthers(domain, self.release, self.match_key, self.sent)
 
     def tune(
         self,
@@ -268,6 +283,17 @@ class FederatedAdapters(SemanticEASE):
         return self.space
 
 
+def released_scales(release: Release, work: NDArray[np.int32]) -> Floats:
+    """Scale of each item by the federation's counts, ``float32[items]``; an item of no shared work gets their mean.
+
+    They depend on the catalogue and the release, so that nobody's events change what they make of another's.
+    """
+    counts = np.maximum(release.arrays["counts"].astype(np.float64), 0.0)
+    known = work >= 0
+    mean = float(counts[np.unique(work[known])].mean()) if known.any() else 0.0
+    return item_scales(np.where(known, counts[np.maximum(work, 0)] if len(counts) else mean, mean))
+
+
 def _whitened(domain: Domain, release: Release, space: Space) -> Floats:
     """Items in the agreed directions of the space, ``float32[items, q]``, unit rows."""
     centred = item_vectors(domain, space) - release.arrays["mean"].astype(np.float32)
@@ -278,7 +304,8 @@ def _shared_vectors(domain: Domain, release: Release, space: Space | None, work:
     """Items as the release alone knows them: factors of works ``float32[items, width]``, projected texts."""
     parts: list[Floats] = [np.zeros((domain.n_items, 1), dtype=np.float32)]
     if "image" in release.arrays:
-        found = factors(release.arrays["start"].astype(np.float32), release.arrays["image"].astype(np.float64))
+        image, noise = release.arrays["image"].astype(np.float64), float(release.info.get("image_noise", 0.0))
+        found = factors(release.arrays["start"].astype(np.float32), image, noise)
         known = np.flatnonzero(work >= 0)
         placed = np.zeros((domain.n_items, found.shape[1]), dtype=np.float32)
         placed[known] = found[work[known]]

@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from koinon.errors import RecommenderError
+from koinon.errors import PrivacyError, RecommenderError
 from koinon.recommenders.federated.adapters._config import AdaptersConfig
-from koinon.recommenders.federated.adapters._sums import orthonormal, projection, whitening
+from koinon.recommenders.federated.adapters._sums import orthonormal, positive_part, projection, whitening
 from koinon.recommenders.federated.identities import match_identities
 from koinon.recommenders.protocol import Catalogue, Measure, Release, Task, TensorSpec, Total
 from koinon.space import Space
@@ -73,6 +73,27 @@ class AdaptersPlan:
         }
         return Release(0, self.name, arrays, info)
 
+    def shares(self) -> tuple[Mapping[str, float], ...]:
+        """Counts and semantic sums as configured; the rounds of the factors get the same each of the rest.
+
+        ``moment`` and ``spread`` are of the catalogue alone and need none.
+
+        Raises
+        ------
+        PrivacyError
+            K669 with ``scales = "own"`` one person's events would change everybody's part of the semantic sums.
+        """
+        settings = self.config
+        if settings.scales == "own":
+            raise PrivacyError(
+                "K669",
+                "Scales from a partner's own counts let one person's events change everybody's part of the sums.",
+                'Set scales = "released" in the settings of federated_adapters.',
+            )
+        image = (1 - settings.counts_share - settings.semantic_share) / (settings.rounds - 1)
+        second = {"image": image, "semantic": settings.semantic_share}
+        return {"counts": settings.counts_share}, second, *({"image": image},) * (settings.rounds - 2)
+
     def task(self, release: Release, round_: int) -> Task:
         """Counts and moments in round 1, the semantic sums in round 2, the factors' next step from round 2 on."""
         clip = self.config.clip
@@ -91,12 +112,14 @@ class AdaptersPlan:
         """Turn the sums into what they are asked for: the whitening, the projection, the factors' next basis."""
         sums, partners = total.arrays, ",".join(total.partners)
         info, arrays = dict(release.info), dict(release.arrays)
+        info |= {f"{name}_noise": noise for name, noise in total.noise.items()}
         if "counts" in sums:
             arrays["counts"] = sums["counts"].astype(np.float32)
             arrays["mean"], arrays["whitening"] = whitening(sums["moment"], self.config.directions)
             info["counts_from"] = partners
         if "semantic" in sums:
-            arrays["adapter"] = projection(sums["semantic"], sums["spread"], self.config.ridge, self.config.softness)
+            semantic = positive_part(sums["semantic"], total.noise.get("semantic", 0.0))
+            arrays["adapter"] = projection(semantic, sums["spread"], self.config.ridge, self.config.softness)
         if "image" in sums:
             arrays["start"], arrays["image"] = arrays["basis"], sums["image"].astype(np.float32)
             arrays["basis"] = orthonormal(sums["image"])

@@ -1,8 +1,14 @@
 """What partners add up for federated adapters, and what server and partners make of the totals.
 
 Notation: ``x_u`` a person's binary row of training events, ``z_i`` an item's whitened unit vector in the space,
-``s_i = (n_i + 3)^-½`` the scale of an item or work taken ``n_i`` times. Every person's part is scaled down to an L2
-norm of ``clip`` before it is added, so a sum's norm is at most ``clip`` times the number of people.
+``s_i = (n_i + 3)^-½`` the scale of an item or work taken ``n_i`` times.
+
+What one person can change: a sum is a sum of one part per person, each scaled down to an L2 norm of ``clip`` before it
+is added, so the sum's norm is at most ``clip`` times the number of people. As long as nobody's part depends on anybody
+else's events, taking a person away changes the sum by exactly that person's part, ``clip`` at most: so it is for
+:func:`factor_sums`, whose scales and basis are the release's, and for :func:`semantic_sums` with scales of the
+release. With the partner's own counts for scales it is not: they change with every person. :func:`moment` and
+``Σ_i z_i z_iᵀ`` run over the catalogue and change with nobody's events, if the catalogue does not.
 """
 
 from __future__ import annotations
@@ -23,6 +29,7 @@ __all__ = [
     "item_vectors",
     "moment",
     "orthonormal",
+    "positive_part",
     "projection",
     "semantic_sums",
     "unit",
@@ -62,7 +69,8 @@ def unit(rows: NDArray[np.floating]) -> Floats:
 
 def item_scales(counts: NDArray[Any]) -> Floats:
     """``(n + 3)^-½``: under it a pair's co-occurrence is a cosine that rare pairs do not dominate."""
-    scales: Floats = (1.0 / np.sqrt(counts.astype(np.float64) + SMOOTHING)).astype(np.float32)
+    known = np.maximum(counts.astype(np.float64), 0.0)  # noisy counts may be below
+    scales: Floats = (1.0 / np.sqrt(known + SMOOTHING)).astype(np.float32)
     return scales
 
 
@@ -83,20 +91,48 @@ def whitening(total: Doubles, directions: int) -> tuple[Floats, Floats]:
     return mean.astype(np.float32), (axes / np.sqrt(np.maximum(values, 0.0) + FLOOR)).astype(np.float32)
 
 
-def semantic_sums(matrix: csr_matrix, vectors: Floats, clip: float) -> Floats:
-    """Co-occurrence seen through texts, ``Σ_u w_u Σ_{i≠j} s_i s_j x_ui x_uj z_i z_jᵀ``, ``float32[q, q]``.
+def semantic_sums(matrix: csr_matrix, vectors: Floats, clip: float, scales: Floats | None = None) -> Doubles:
+    """Co-occurrence seen through texts, ``Σ_u w_u Σ_{i≠j} s_i s_j x_ui x_uj z_i z_jᵀ``, ``float64[q, q]``.
 
-    ``w_u`` keeps each person's part within ``clip``: its norm is at most ``‖Σ_i s_i x_ui z_i‖² + Σ_i s_i² x_ui``.
+    A person's part is ``p pᵀ - Σ_i s_i² x_ui z_i z_iᵀ`` with ``p = Σ_i s_i x_ui z_i``; its Frobenius norm is at most
+    ``‖p‖² + Σ_i s_i² x_ui``, since ``z_i`` is of norm 1. ``w_u`` keeps that within ``clip``.
+
+    Parameters
+    ----------
+    matrix
+        The partner's people and items, binary ``[users, items]``.
+    vectors
+        ``z``, unit rows.
+    clip
+        Bound on a person's part.
+    scales
+        ``s``, ``float32[items]``; ``None``: from the partner's own counts.
     """
-    scales = item_scales(np.asarray(matrix.sum(axis=0)).ravel())
+    if scales is None:
+        scales = item_scales(np.asarray(matrix.sum(axis=0)).ravel())
     scaled = csr_matrix(matrix @ diags_array(scales))
     person = (scaled @ vectors).astype(np.float64)
     size = (person**2).sum(axis=1) + np.asarray(scaled.multiply(scaled).sum(axis=1)).ravel()
     weight = np.minimum(1.0, clip / np.maximum(size, 1e-9))
     alone = (matrix.T @ weight) * scales.astype(np.float64) ** 2
     total = person.T @ (person * weight[:, None]) - (vectors.T * alone) @ vectors
-    summed: Floats = ((total + total.T) / 2).astype(np.float32)
+    summed: Doubles = (total + total.T) / 2
     return summed
+
+
+def positive_part(sums: Doubles, noise: float) -> Doubles:
+    """What noisy symmetric sums say: as they are without noise, else what stands out of it.
+
+    The mean of the sums and their transpose has noise of ``noise / √2``, which fills the spectrum up to ``noise √2q``;
+    above it an eigenvalue is shrunk as in :func:`koinon.recommenders.federated.gram_sums.denoised`.
+    """
+    if not noise:
+        return sums
+    values, axes = np.linalg.eigh((sums + sums.T) / 2)
+    edge = noise * np.sqrt(2.0 * len(sums))
+    shrunk = np.sqrt(np.maximum(values**2 - edge**2, 0.0)) * (values > 0)
+    found: Doubles = (axes * shrunk) @ axes.T
+    return found
 
 
 def projection(sums: Doubles, spread: Doubles, ridge: float, softness: float) -> Floats:
@@ -118,8 +154,10 @@ def projection(sums: Doubles, spread: Doubles, ridge: float, softness: float) ->
     return adapter
 
 
-def factor_sums(taken: csr_matrix, scales: Floats, basis: Floats, clip: float) -> Floats:
-    """A partner's part of one orthogonal iteration, ``S Xᵀ W X S U``, ``float32[works, width]``.
+def factor_sums(
+    taken: csr_matrix, scales: NDArray[np.floating], basis: NDArray[np.floating], clip: float
+) -> NDArray[np.floating]:
+    """A partner's part of one orthogonal iteration, ``S Xᵀ W X S U``, ``[works, width]`` of the basis's dtype.
 
     Parameters
     ----------
@@ -128,12 +166,15 @@ def factor_sums(taken: csr_matrix, scales: Floats, basis: Floats, clip: float) -
     scales, basis
         Of those works: ``s`` and the rows of ``U``.
     clip
-        Bound on a person's part, whose norm is at most ``Σ_i s_i² x_ui``.
+        Bound on a person's part, ``(s∘x_u) (s∘x_u)ᵀU``. Its norm is ``‖s∘x_u‖ · ‖(s∘x_u)ᵀU‖``, at most
+        ``Σ_i s_i² x_ui`` for the orthonormal U that a server should send; whatever it does send, the greater counts.
     """
     scaled = csr_matrix(taken @ diags_array(scales))
-    size = np.asarray(scaled.multiply(scaled).sum(axis=1)).ravel()
-    weight = np.minimum(1.0, clip / np.maximum(size, 1e-9)).astype(np.float32)
-    image: Floats = np.asarray(scaled.T @ ((scaled @ basis) * weight[:, None]), dtype=np.float32)
+    size = np.asarray(scaled.multiply(scaled).sum(axis=1)).ravel().astype(np.float64)
+    seen = np.asarray(scaled @ basis)
+    length = np.sqrt(size) * np.linalg.norm(seen.astype(np.float64), axis=1)
+    weight = np.minimum(1.0, clip / np.maximum(np.maximum(size, length), 1e-9))
+    image: NDArray[np.floating] = np.asarray(scaled.T @ (seen * weight.astype(basis.dtype)[:, None]))
     return image
 
 
@@ -145,13 +186,15 @@ def orthonormal(image: NDArray[np.floating]) -> Floats:
     return signed
 
 
-def factors(basis: Floats, image: Doubles) -> Doubles:
+def factors(basis: Floats, image: Doubles, noise: float = 0.0) -> Doubles:
     """``F`` with ``F Fᵀ ≈ N`` from ``image = N · basis``, ``float64[works, width]`` (Nyström, positive semi-definite).
 
-    ``F = Y (UᵀY)^-½`` never exceeds N, and is exact where the basis spans N's range.
+    ``F = Y (UᵀY)^-½`` never exceeds N, and is exact where the basis spans N's range. Of an image with ``noise`` in each
+    value only the directions count whose eigenvalue is above what noise alone would reach, ``noise (√works + √width)``.
     """
     core = basis.astype(np.float64).T @ image
     values, axes = np.linalg.eigh((core + core.T) / 2)
-    kept = values > 1e-6 * max(float(values.max(initial=0.0)), 1e-12)
+    reached = noise * (np.sqrt(len(image)) + np.sqrt(len(core)))
+    kept = values > max(1e-6 * float(values.max(initial=0.0)), 1e-18, float(reached))
     found: Doubles = image @ (axes[:, kept] / np.sqrt(values[kept]))
     return found
