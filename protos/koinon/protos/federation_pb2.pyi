@@ -77,7 +77,7 @@ class Learner(_message.Message):
     def __init__(self, name: _Optional[str] = ..., settings: _Optional[_Mapping[str, Setting]] = ...) -> None: ...
 
 class Policy(_message.Message):
-    __slots__ = ("federation", "encoder", "split_json", "learners", "metrics", "keyed_catalogues", "minimum_participants", "seed", "aggregation", "encoder_sha256", "epsilon", "delta", "anonymous")
+    __slots__ = ("federation", "encoder", "split_json", "learners", "metrics", "keyed_catalogues", "minimum_participants", "seed", "aggregation", "encoder_sha256", "epsilon", "delta", "anonymous", "privacy_json")
     FEDERATION_FIELD_NUMBER: _ClassVar[int]
     ENCODER_FIELD_NUMBER: _ClassVar[int]
     SPLIT_JSON_FIELD_NUMBER: _ClassVar[int]
@@ -91,6 +91,7 @@ class Policy(_message.Message):
     EPSILON_FIELD_NUMBER: _ClassVar[int]
     DELTA_FIELD_NUMBER: _ClassVar[int]
     ANONYMOUS_FIELD_NUMBER: _ClassVar[int]
+    PRIVACY_JSON_FIELD_NUMBER: _ClassVar[int]
     federation: str
     encoder: str
     split_json: str
@@ -104,7 +105,8 @@ class Policy(_message.Message):
     epsilon: float
     delta: float
     anonymous: bool
-    def __init__(self, federation: _Optional[str] = ..., encoder: _Optional[str] = ..., split_json: _Optional[str] = ..., learners: _Optional[_Iterable[_Union[Learner, _Mapping]]] = ..., metrics: _Optional[_Iterable[str]] = ..., keyed_catalogues: _Optional[bool] = ..., minimum_participants: _Optional[int] = ..., seed: _Optional[int] = ..., aggregation: _Optional[str] = ..., encoder_sha256: _Optional[str] = ..., epsilon: _Optional[float] = ..., delta: _Optional[float] = ..., anonymous: _Optional[bool] = ...) -> None: ...
+    privacy_json: str
+    def __init__(self, federation: _Optional[str] = ..., encoder: _Optional[str] = ..., split_json: _Optional[str] = ..., learners: _Optional[_Iterable[_Union[Learner, _Mapping]]] = ..., metrics: _Optional[_Iterable[str]] = ..., keyed_catalogues: _Optional[bool] = ..., minimum_participants: _Optional[int] = ..., seed: _Optional[int] = ..., aggregation: _Optional[str] = ..., encoder_sha256: _Optional[str] = ..., epsilon: _Optional[float] = ..., delta: _Optional[float] = ..., anonymous: _Optional[bool] = ..., privacy_json: _Optional[str] = ...) -> None: ...
 
 class ReleaseManifest(_message.Message):
     __slots__ = ("number", "learner", "info", "tensors", "participants", "policy_sha256", "koinon_version", "statement", "signature")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from koinon.config import Config
 from koinon.data import SplitConfig
 from koinon.errors import ConfigError
+from koinon.privacy.budget import PrivacyConfig
 from koinon.protos import federation_pb2 as wire
+from koinon.recommenders.federated.budgeting import check_policy
 from koinon.recommenders.federated.registry import LEARNERS
 from koinon.space import DEFAULT_ENCODER
 
-__all__ = ["AggregationRule", "Deadlines", "FederationConfig", "LearnerConfig", "Mode", "PrivacyBudget", "Terms"]
+__all__ = ["AggregationRule", "Deadlines", "FederationConfig", "LearnerConfig", "Mode", "Terms"]
 
 Mode = Literal["simulation", "processes"]
 """``simulation``: Flower's simulation on Ray. ``processes``: one SuperLink and one SuperNode per partner."""
@@ -28,6 +30,8 @@ SECURE_COHORT = 3
 """With fewer, two contributors could subtract themselves from a total and read the third."""
 
 Value = bool | int | float | str
+
+PartnerName = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=63)]
 
 
 class LearnerConfig(Config):
@@ -47,13 +51,6 @@ class Deadlines(Config):
     catalogue: float = Field(default=300, gt=0)
     contribute: float = Field(default=900, gt=0)
     adopt: float = Field(default=3600, gt=0)
-
-
-class PrivacyBudget(Config):
-    """What all that is computed on one partner's people may reveal of any one of them: (epsilon, delta)."""
-
-    epsilon: float = Field(gt=0)
-    delta: float = Field(gt=0, lt=1)
 
 
 class Terms(Config):
@@ -80,8 +77,8 @@ class Terms(Config):
     minimum_participants: int = Field(default=2, ge=1)
     """A round with fewer answers fails; with secure aggregation at least 3."""
     aggregation: AggregationRule = "plain"
-    privacy_budget: PrivacyBudget | None = None
-    """``None``: no differential privacy."""
+    privacy: PrivacyConfig | None = None
+    """What the partners together may tell of one person; ``None``: no differential privacy."""
     keyed_catalogues: bool = False
     """Identity keys travel as keyed hashes (needed as soon as one catalogue is secret); every partner's folder then
     holds the same ``match.key``, which the server never sees."""
@@ -99,6 +96,15 @@ class Terms(Config):
             raise ValueError("a learner is named twice")
         if self.aggregation == "secure" and self.minimum_participants < SECURE_COHORT:
             raise ValueError(f"secure aggregation needs minimum_participants = {SECURE_COHORT} or more")
+        if self.privacy is not None:
+            check_policy(
+                self.privacy,
+                {learner.name: learner.settings for learner in self.learners},
+                split=self.split,
+                metrics=self.metrics,
+                minimum=self.minimum_participants,
+                secure=self.aggregation == "secure",
+            )
         return self
 
     def policy(self) -> wire.Policy:
@@ -112,8 +118,9 @@ class Terms(Config):
             keyed_catalogues=self.keyed_catalogues,
             minimum_participants=self.minimum_participants,
             aggregation="" if self.aggregation == "plain" else self.aggregation,
-            epsilon=self.privacy_budget.epsilon if self.privacy_budget else 0.0,
-            delta=self.privacy_budget.delta if self.privacy_budget else 0.0,
+            epsilon=self.privacy.epsilon if self.privacy else 0.0,
+            delta=self.privacy.delta if self.privacy else 0.0,
+            privacy_json=self.privacy.model_dump_json() if self.privacy else "",
             anonymous=self.anonymous,
             seed=self.seed,
         )
@@ -131,7 +138,7 @@ class Terms(Config):
 class FederationConfig(Terms):
     """A federation whose partners are known: all of them folders of this machine, or members by name."""
 
-    partners: dict[str, Path] = Field(min_length=1)
+    partners: dict[PartnerName, Path] = Field(min_length=1)
     """Name to folder (with ``partner.toml``); a relative folder is taken from the file's."""
 
     @field_validator("partners")
@@ -146,6 +153,8 @@ class FederationConfig(Terms):
     def _enough_partners(self) -> Self:
         if self.minimum_participants > len(self.partners):
             raise ValueError(f"minimum_participants is more than the {len(self.partners)} partners")
+        if self.privacy is not None and self.privacy.partners < len(self.partners):
+            raise ValueError(f"privacy.partners is less than the {len(self.partners)} partners")
         return self
 
     @classmethod
