@@ -16,6 +16,7 @@ unmask      `Partner.unmask`    `claims`, `total`     who answered; shares of se
 :class:`WordLayout` turns tensors into words and back. Threat model, error and costs: ``docs/secure-sum.md``.
 """
 
+from koinon.privacy.secure_sum.agreed import BITS, layout, rules
 from koinon.privacy.secure_sum.keeping import destroy_state, load_state, save_state
 from koinon.privacy.secure_sum.partner import Partner
 from koinon.privacy.secure_sum.rules import Rules, Session
@@ -23,6 +24,7 @@ from koinon.privacy.secure_sum.server import Server
 from koinon.privacy.secure_sum.words import Part, Quantiser, WordLayout
 
 __all__ = [
+    "BITS",
     "Part",
     "Partner",
     "Quantiser",
@@ -31,6 +33,8 @@ __all__ = [
     "Session",
     "WordLayout",
     "destroy_state",
+    "layout",
     "load_state",
+    "rules",
     "save_state",
 ]

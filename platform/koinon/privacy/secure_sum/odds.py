@@ -45,16 +45,17 @@ def odds(rules: Rules, n: int, *, dropped: float, conspiring: float) -> Odds:
     holders = degree + 1
     away, bad = math.ceil(dropped * n), math.ceil(conspiring * n)
 
-    def more(than: int, among: int) -> float:
-        """Bound the odds that some partner has more than so many of these among its neighbours."""
-        return min(1.0, n * float(hypergeom.sf(than, n - 1, min(among, n - 1), degree)))
+    def more(than: int, owners: int, others: int) -> float:
+        """Bound the odds that one of so many owners has more than so many of the bad others among its neighbours."""
+        return owners * float(hypergeom.sf(than, n - 1, max(others, 0), degree))
 
+    spare = holders - threshold
     cut = 0.0
     if degree < n - 1:  # two runs, each of half the degree, of the ring's places
         cut = n * (n - 1) / 2 * math.prod(max(away + bad - i, 0) / (n - i) for i in range(degree))
     return Odds(
-        no_total=more(holders - threshold, away),
-        known=more(threshold - 1, bad),
-        tricked=more(2 * threshold - holders - 1, bad),
+        no_total=min(1.0, more(spare, n - away, away) + more(spare - 1, away, away - 1)),
+        known=min(1.0, more(threshold - 1, n - bad, bad)),
+        tricked=min(1.0, more(2 * threshold - holders - 1, n - bad, bad)),
         split=min(1.0, cut),
     )
