@@ -64,6 +64,8 @@ class EvaluationSet:
         ``bool[rows]``: at most two events in history.
     main
         ``bool[rows]``: the user has at least ``minimum_user_events`` events and belongs to the main figures.
+    history_times
+        ``int64[n]`` when each event of the histories happened, beside ``history_items``; ``None`` without times.
     """
 
     user: NDArray[np.int32]
@@ -74,6 +76,7 @@ class EvaluationSet:
     time: NDArray[np.int64] | None
     cold_user: NDArray[np.bool_]
     main: NDArray[np.bool_]
+    history_times: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.user)

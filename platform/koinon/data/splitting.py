@@ -254,4 +254,5 @@ def _evaluation(
         time=time,
         cold_user=history_counts <= _COLD_HISTORY,
         main=main[rows],
+        history_times=history.time,
     )

@@ -104,14 +104,15 @@ class Chance:
 
 
 def requests_of(evaluation: EvaluationSet, rows: Sequence[int] | NDArray[np.integer] | None = None) -> list[Request]:
-    """Turn rows of an evaluation set into requests: the user, the history that may be known, the time."""
+    """Turn rows of an evaluation set into requests: the user, the history that may be known with its times, the time."""
     chosen = range(len(evaluation)) if rows is None else rows
-    times = evaluation.time
+    times, indptr, known = evaluation.time, evaluation.history_indptr, evaluation.history_times
     return [
         Request(
             history=evaluation.history(row),
             user=int(evaluation.user[row]),
             time=None if times is None else int(times[row]),
+            times=None if known is None else known[indptr[row] : indptr[row + 1]],
         )
         for row in chosen
     ]

@@ -47,6 +47,8 @@ class Request:
         A wish in words, any language.
     time
         Milliseconds since 1970 UTC at which the request is made.
+    times
+        ``int64[n]`` when each event of ``history`` happened, same unit; ``None`` where that is not known.
     """
 
     history: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, dtype=np.int32))
@@ -55,6 +57,7 @@ class Request:
     query: str | None = None
     time: int | None = None
     context: Mapping[str, str] = field(default_factory=dict)
+    times: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
