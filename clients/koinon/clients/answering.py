@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from flwr.app import RecordDict
@@ -14,16 +14,21 @@ from koinon.clients.home import Home
 from koinon.clients.pinning import check_code
 from koinon.clients.places import place
 from koinon.clients.wire import read_ask
-from koinon.errors import FederationError
+from koinon.errors import FederationError, PrivacyError
 
 if TYPE_CHECKING:
+    from koinon.clients.masking import Masking
+    from koinon.clients.wire import Ask
     from koinon.clients.work import Phase, Result
 
-__all__ = ["answer"]
+__all__ = ["SecurePhase", "answer"]
+
+SecurePhase = Literal["keys", "share", "unmask"]
+"""Steps of a secure sum beside the contribution itself."""
 
 
 def answer(
-    phase: Phase, content: RecordDict, node_config: Mapping[str, object], run_config: Mapping[str, object]
+    phase: Phase | SecurePhase, content: RecordDict, node_config: Mapping[str, object], run_config: Mapping[str, object]
 ) -> RecordDict:
     """Compute what is asked and pass it through the door; whatever goes wrong passes as its code.
 
@@ -39,6 +44,13 @@ def answer(
         said = content.config_records["instruction"]["instruction"]
         if not isinstance(said, bytes):
             raise FederationError("K720", "The server's message cannot be read.", "Are all on one version?")
+        if home.ledger_key and phase in ("contribute", "adopt"):
+            from koinon.clients.trust import check_server
+
+            check_server(home, said, _news(content), adopting=phase == "adopt")
+        if phase == "keys" or phase == "share" or phase == "unmask":
+            ask = read_ask(said)
+            return door.cross(_step(phase, home, ask), _step_policy(phase, home, ask), home.egress_log)
         with place(home.places):  # before the tensors are unpacked: whoever waits for its turn holds little memory
             result = _compute(phase, home, said, _unpacked(content))
         return door.cross(result, _policy(phase, home, said), home.egress_log)
@@ -46,6 +58,11 @@ def answer(
         home.note_error(error)
         failure = error
     return door.cross(failure, fallback, home.egress_log)
+
+
+def _news(content: RecordDict) -> bytes:
+    news = content.config_records["instruction"].get("ledger", b"")
+    return news if isinstance(news, bytes) else b""
 
 
 def _unpacked(content: RecordDict) -> dict[str, NDArray[np.generic]]:
@@ -65,8 +82,33 @@ def _compute(phase: Phase, home: Home, said: bytes, tensors: dict[str, NDArray[n
     return perform(phase, home, said, tensors, PARTNERS)
 
 
+def _step(phase: SecurePhase, home: Home, ask: Ask) -> door.SecureMessage:
+    ask.check(home.accepted)
+    masking = _masking(home, ask)
+    return door.SecureMessage(phase, {"keys": masking.keys, "share": masking.share, "unmask": masking.unmask}[phase]())
+
+
+def _masking(home: Home, ask: Ask) -> Masking:
+    if ask.secure is None:
+        raise PrivacyError("K613", "The policy says that sums are secure, the server does not.", "Ask the operator.")
+    from koinon.clients.masking import Masking
+
+    return Masking(home, ask.run, ask.agreement, ask.secure)
+
+
+def _step_policy(phase: SecurePhase, home: Home, ask: Ask) -> door.Policy:
+    step = ask.secure
+    return door.Policy(home.name, f"{phase} {step.learner if step else ''}".strip(), step.round if step else 0)
+
+
 def _policy(phase: Phase, home: Home, said: bytes) -> door.Policy:
     ask = read_ask(said)
+    masked = ask.task is not None and ask.agreement.secure
+    charge = None
+    if ask.agreement.privacy_json and phase == "contribute":
+        from koinon.clients.budget import charge_for
+
+        charge = charge_for(home, ask)
     return door.Policy(
         partner=home.name,
         purpose=" ".join([phase, *ask.releases]),
@@ -75,4 +117,7 @@ def _policy(phase: Phase, home: Home, said: bytes) -> door.Policy:
         metrics=ask.agreement.metrics,
         catalogue_public=home.catalogue_public,
         keyed=ask.agreement.keyed_catalogues,
+        mask=_masking(home, ask).mask if masked else None,
+        budget=bool(ask.agreement.privacy_json),
+        charge=charge,
     )

@@ -7,12 +7,15 @@ that travel. Whatever is not declared does not cross; an error crosses as its co
 What can cross, and nothing else:
 
 ==================  ==================================================================================================
-tensors             exactly those of the policy's specs: name, shape, dtype, finite, within the declared norm
+tensors             exactly those of the policy's specs: name, shape, dtype, finite, within the declared norm; under
+                    a privacy budget only with the charge that the partner's account holds for them
 metrics             finite numbers under names the policy lists
 users               how many people the tensors speak for
 catalogue           identity keys; texts and languages only of a catalogue the partner itself has declared public
 code                ``K`` and three digits
 join requests       public keys, hashes, names, times, signatures, the invitation's secret: each in its form
+secure sums         where the policy says so the tensors and the count leave as masked words instead, and beside them
+                    the protocol's own messages: public keys, sealed shares, shares of seeds
 ==================  ==================================================================================================
 
 Names, shapes and dtypes come from the policy, so they cannot depend on anybody's events. Values can: what protects
@@ -26,10 +29,11 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
@@ -40,12 +44,17 @@ from koinon.protos import federation_pb2 as wire
 from koinon.protos import joining_pb2 as joining
 from koinon.recommenders.protocol import Catalogue, Contribution, TensorSpec
 
-__all__ = ["Adopted", "Payload", "Policy", "cross", "error_code"]
+if TYPE_CHECKING:
+    from koinon.privacy.budget import Charge
+
+__all__ = ["Adopted", "Payload", "Policy", "SecureMessage", "cross", "error_code"]
 
 UNFORESEEN = "K799"
 _CODE = re.compile(r"K\d{3}")
 _KEYED = re.compile(r"[0-9a-f]{32,64}")
 _DTYPES = frozenset({"float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint32", "uint64"})
+_SECURE_KINDS = frozenset({"keys", "share", "unmask"})
+_SECURE_BYTES = 1 << 20
 _SLACK = 1.0 + 1e-4
 """Norms are held with this tolerance: a sum of float32 is not exact."""
 _HASH = re.compile(rb"[0-9a-f]{64}")
@@ -60,6 +69,9 @@ _FORMS = {
     "signature": re.compile(rb"(?s).{64}"),
 }
 """What the text and the bytes of a join request may look like; ``partner`` is the policy's."""
+
+
+Mask = Callable[[Sequence[TensorSpec], Mapping[str, NDArray[np.generic]], int], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -82,6 +94,13 @@ class Policy:
         The partner's own declaration (``partner.toml``); a server cannot set it.
     keyed
         Identity keys must be keyed hashes, not readable text.
+    mask
+        Where the partner has agreed on secure sums: turns checked tensors and the number of people into masked words,
+        and nothing leaves without it.
+    budget
+        Whether the policy has a privacy budget: no tensors leave without their charge.
+    charge
+        What the tensors cost, from the partner's account; the log line names it.
     """
 
     partner: str
@@ -91,6 +110,23 @@ class Policy:
     metrics: frozenset[str] = frozenset()
     catalogue_public: bool = False
     keyed: bool = False
+    mask: Mask | None = None
+    budget: bool = False
+    charge: Charge | None = None
+
+
+@dataclass(frozen=True)
+class SecureMessage:
+    """A partner's message in a secure sum, as :mod:`koinon.privacy.secure_sum` makes it; it holds no data.
+
+    Attributes
+    ----------
+    kind
+        ``keys``, ``share`` or ``unmask``.
+    """
+
+    kind: str
+    said: bytes
 
 
 @dataclass(frozen=True)
@@ -109,7 +145,7 @@ Request = (
 )
 """What a partner asks a federation's joining service."""
 
-Payload = Contribution | Catalogue | Adopted | Request | BaseException
+Payload = Contribution | Catalogue | Adopted | SecureMessage | Request | BaseException
 """Everything that may ask to leave."""
 
 
@@ -139,7 +175,8 @@ def cross(payload: Payload, policy: Policy, egress_log: Path) -> RecordDict:
         K604 a norm above the bound, K605 a metric that is not declared or not finite, K606 a text of a catalogue
         that is not public, K607 a readable key where keyed hashes are agreed on, K608 a negative count of users,
         K609 the log cannot be written, K610 something that is no payload, K650 a join request that holds something in
-        another form than declared.
+        another form than declared, K614 something else than a message of a secure sum,
+        K674 tensors under a privacy budget without their charge.
     """
     if isinstance(payload, Request):
         request = _checked_request(payload, policy)
@@ -152,12 +189,17 @@ def cross(payload: Payload, policy: Policy, egress_log: Path) -> RecordDict:
         reply.code = error_code(payload)
     elif isinstance(payload, Contribution):
         tensors = _checked_tensors(payload, policy)
-        reply.users = payload.n_users
+        if policy.mask is None:
+            reply.users = payload.n_users
+        else:
+            tensors = {"masked": policy.mask(policy.specs, tensors, payload.n_users)}
         reply.metrics.update(_checked_metrics(payload.metrics, policy))
     elif isinstance(payload, Catalogue):
         reply.catalogue.CopyFrom(_checked_catalogue(payload, policy))
     elif isinstance(payload, Adopted):
         reply.metrics.update(_checked_metrics(payload.metrics, policy))
+    elif isinstance(payload, SecureMessage):
+        reply.secure = _checked_message(payload)
     else:
         raise PrivacyError("K610", f"A {type(payload).__name__} must not leave.", "Only declared payloads may.")
     arrays = {name: Array(tensor) for name, tensor in tensors.items()}
@@ -176,6 +218,8 @@ def error_code(error: BaseException) -> str:
 
 
 def _checked_tensors(payload: Contribution, policy: Policy) -> dict[str, NDArray[np.generic]]:
+    if policy.budget and policy.charge is None:
+        raise PrivacyError("K674", "Nothing was charged for these tensors.", "Under a budget they must not leave.")
     specs = {spec.name: spec for spec in policy.specs}
     if set(payload.arrays) != set(specs) or len(specs) != len(policy.specs):
         wrong = ", ".join(sorted(set(payload.arrays) ^ set(specs)))
@@ -198,6 +242,8 @@ def _checked_tensors(payload: Contribution, policy: Policy) -> dict[str, NDArray
         # a sum of statistics, each person's clipped to the bound, is within the bound times the people
         people = payload.n_users if spec.aggregation == "sum" else 1
         bound = spec.clip * people if math.isfinite(spec.clip) else math.inf
+        if policy.charge is not None:  # noise on top; its norm is above this once in 10^10 times
+            bound += policy.charge.noise.get(name, 0.0) * (math.sqrt(tensor.size) + 7)
         if norm > bound * _SLACK:
             raise PrivacyError("K604", f"Tensor {name} exceeds its bound.", "Clip before contributing.")
         checked[name] = tensor
@@ -243,6 +289,12 @@ def _checked_request(request: Request, policy: Policy) -> Request:
     return fresh
 
 
+def _checked_message(payload: SecureMessage) -> bytes:
+    if payload.kind not in _SECURE_KINDS or not isinstance(payload.said, bytes) or len(payload.said) > _SECURE_BYTES:
+        raise PrivacyError("K614", "This is no message of a secure sum.", "Keys, shares and seeds' shares alone may.")
+    return payload.said
+
+
 def _log(
     policy: Policy,
     reply: wire.Reply,
@@ -271,6 +323,8 @@ def _log(
         "code": reply.code,
         "fields": list(fields),
     }
+    if policy.charge is not None:
+        line["charge"] = policy.charge.named()
     try:
         egress_log.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(egress_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

@@ -12,14 +12,15 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from koinon.errors import FederationError
+from koinon.errors import FederationError, PrivacyError
 from koinon.protos import federation_pb2 as wire
 from koinon.recommenders.protocol import Release, Task, TensorSpec
 
 if TYPE_CHECKING:
     from koinon.data import SplitConfig
+    from koinon.privacy.budget import PrivacyConfig
 
-__all__ = ["Agreement", "Ask", "read_ask", "read_policy"]
+__all__ = ["Agreement", "Ask", "SecureStep", "read_ask", "read_policy"]
 
 Value = bool | int | float | str
 
@@ -34,6 +35,12 @@ class Agreement:
         Its fingerprint; a partner works only for the one its operator has accepted.
     learners
         Settings by learner.
+    minimum_participants
+        A round with fewer is none.
+    secure
+        Tensors leave masked, so that the server sees totals alone.
+    privacy_json
+        The privacy budget, or ``""``.
     """
 
     federation: str
@@ -44,6 +51,24 @@ class Agreement:
     keyed_catalogues: bool
     seed: int
     sha256: str
+    minimum_participants: int = 1
+    secure: bool = False
+    privacy_json: str = ""
+
+    @property
+    def privacy(self) -> PrivacyConfig | None:
+        """The privacy budget.
+
+        Raises
+        ------
+        PrivacyError
+            K660-K664 an unsound one.
+        """
+        if not self.privacy_json:
+            return None
+        from koinon.privacy.budget import PrivacyConfig
+
+        return PrivacyConfig.from_dict(json.loads(self.privacy_json), source="the federation's privacy budget")
 
     @property
     def split(self) -> SplitConfig:
@@ -51,6 +76,27 @@ class Agreement:
         from koinon.data import SplitConfig
 
         return SplitConfig.from_dict(json.loads(self.split_json), source="the federation's split")
+
+
+@dataclass(frozen=True)
+class SecureStep:
+    """What a server says of a secure sum.
+
+    Attributes
+    ----------
+    learner, round, attempt
+        Which sum.
+    parties
+        How many have shared keys; 0 before that is known.
+    said
+        The protocol's own message.
+    """
+
+    learner: str
+    round: int
+    attempt: int
+    parties: int
+    said: bytes
 
 
 @dataclass(frozen=True)
@@ -65,12 +111,24 @@ class Ask:
         By learner; their tensors are empty when only the instruction was read.
     task
         What is asked for, or ``None``.
+    secure
+        The step of a secure sum, or ``None``.
     """
 
     run: str
     agreement: Agreement
     releases: Mapping[str, Release]
     task: Task | None
+    secure: SecureStep | None = None
+
+    def check(self, accepted: str) -> None:
+        """Raise ``PrivacyError`` K611 unless the policy is the one that the partner's operator has accepted."""
+        if self.agreement.sha256 != accepted:
+            raise PrivacyError(
+                "K611",
+                f"The server's policy ({self.agreement.sha256[:12]}) is not the one accepted ({accepted[:12]}).",
+                "Read the new policy, and accept it before the node is started again.",
+            )
 
     @property
     def learner(self) -> str:
@@ -103,7 +161,10 @@ def read_ask(said: bytes, tensors: Mapping[str, NDArray[np.generic]] | None = No
     releases = {m.learner: _release(m, tensors) for m in message.releases}
     if task is not None and len(releases) != 1:
         raise FederationError("K720", "A task must be about one learner.", "Are all on one version?")
-    return Ask(message.run, agreement, releases, task)
+    secure = _secure(message.secure) if message.HasField("secure") else None
+    if task is not None and secure is not None and (secure.learner, secure.round) != (next(iter(releases)), task.round):
+        raise FederationError("K720", "A task and a secure sum are about different rounds.", "Ask the operator.")
+    return Ask(message.run, agreement, releases, task, secure)
 
 
 def read_policy(policy: wire.Policy) -> Agreement:
@@ -117,7 +178,16 @@ def read_policy(policy: wire.Policy) -> Agreement:
         keyed_catalogues=policy.keyed_catalogues,
         seed=policy.seed,
         sha256=hashlib.sha256(policy.SerializeToString(deterministic=True)).hexdigest(),
+        minimum_participants=policy.minimum_participants,
+        secure=policy.aggregation == "secure",
+        privacy_json=policy.privacy_json,
     )
+
+
+def _secure(step: wire.SecureStep) -> SecureStep:
+    if not (step.learner.isidentifier() and step.round > 0 and step.attempt > 0 and 0 <= step.parties <= 1 << 20):
+        raise FederationError("K720", "The step of a secure sum cannot be read.", "Are all on one version?")
+    return SecureStep(step.learner, step.round, step.attempt, step.parties, step.said)
 
 
 def _task(task: wire.Task) -> Task:

@@ -17,14 +17,17 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from koinon.clients.budget import RoundBudget, sent_by
 from koinon.clients.door import Adopted
 from koinon.clients.home import Home
 from koinon.clients.partner_state import Partners, PartnerState
 from koinon.clients.wire import Ask, read_ask
 from koinon.config import write_atomically
+from koinon.data import Domain
 from koinon.errors import FederationError, PrivacyError
 from koinon.recommenders.federated import registry
-from koinon.recommenders.protocol import Catalogue, Contribution, FederatedRecommender
+from koinon.recommenders.federated.budgeting import exact
+from koinon.recommenders.protocol import Catalogue, Contribution, FederatedRecommender, Task
 
 __all__ = ["Phase", "perform"]
 
@@ -62,12 +65,7 @@ def perform(
         What the data, the learner or the disk have to say; only its code leaves.
     """
     ask = read_ask(said, tensors)
-    if ask.agreement.sha256 != home.accepted:
-        raise PrivacyError(
-            "K611",
-            f"The server's policy ({ask.agreement.sha256[:12]}) is not the one accepted ({home.accepted[:12]}).",
-            "Read the new policy, and accept it before the node is started again.",
-        )
+    ask.check(home.accepted)
     started = time.monotonic()
     with home.timed(phase=phase, round=ask.task.round if ask.task else 0, learner="+".join(ask.releases)):
         state = partners.open(home, ask.agreement)
@@ -95,15 +93,32 @@ def _contribute(state: PartnerState, ask: Ask) -> Contribution:
     if settings is None:
         raise PrivacyError("K612", f"The policy does not know the learner {name}.", "Ask the operator.")
     # what may leave follows from the policy; a server cannot widen it by asking for more
-    if registry.plan(name, settings).task(release, task.round).specs != task.specs:
+    plan = registry.plan(name, settings)
+    if plan.task(release, task.round).specs != task.specs:
         raise PrivacyError("K612", f"{name} asks for other tensors than its policy implies.", "Ask the operator.")
+    if (privacy := state.agreement.privacy) is not None:
+        return _within(RoundBudget(state, ask, task, plan, privacy), state, ask, settings)
     learner = registry.recommender(name, settings, match_key=state.key)
-    kept = _Kept(state.home.run_folder(ask.run), name)
-    kept.load(learner, task.round - 1, state)
-    contribution = learner.contribute(state.domain, release, task)
-    kept.save(learner, task.round)
+    contribution = _worked(learner, state, ask, state.domain, task)
     metrics = {**contribution.metrics, **_validated(learner, state, ask)}
     return replace(contribution, metrics=_declared(metrics, ask))
+
+
+def _within(budget: RoundBudget, state: PartnerState, ask: Ask, settings: registry.Settings) -> Contribution:
+    """Answer under a privacy budget: what was sent before, or exact sums that are charged and noised."""
+    sent = budget.sent()
+    if sent is not None:
+        return sent
+    learner = registry.recommender(ask.learner, settings, match_key=state.key)
+    return budget.release(_worked(learner, state, ask, budget.domain(), exact(budget.task)))
+
+
+def _worked(learner: FederatedRecommender, state: PartnerState, ask: Ask, domain: Domain, task: Task) -> Contribution:
+    kept = _Kept(state.home.run_folder(ask.run), ask.learner)
+    kept.load(learner, task.round - 1, state)
+    contribution = learner.contribute(domain, ask.releases[ask.learner], task)
+    kept.save(learner, task.round)
+    return contribution
 
 
 def _validated(learner: FederatedRecommender, state: PartnerState, ask: Ask) -> dict[str, float]:
@@ -165,5 +180,7 @@ def final_learner(state: PartnerState, ask: Ask, name: str) -> FederatedRecommen
     release = ask.releases[name]
     learner = registry.recommender(name, state.agreement.learners[name], match_key=state.key)
     _Kept(state.home.run_folder(ask.run), name).load(learner, release.number, state)
+    if hasattr(learner, "sent"):
+        learner.sent = sent_by(state.home, ask.run, name)
     learner.receive(release)
     return learner

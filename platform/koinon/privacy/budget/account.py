@@ -77,6 +77,10 @@ class Charge:
         """As it stands in the file."""
         return {**self._fields(), "events": [asdict(event) for event in self.events], "noise": dict(self.noise)}
 
+    def named(self) -> dict[str, Any]:
+        """What names it elsewhere, e.g. in a log of what left under it."""
+        return {"number": self.number, "purpose": self.purpose, "hash": self.hash}
+
     @classmethod
     def from_plain(cls, said: Mapping[str, Any]) -> Charge:
         """Read it back."""

@@ -28,6 +28,10 @@ _STEPS = 64
 """Steps of the grid per standard deviation that a noised value is rounded to."""
 _STEPS_PER_SHARE = 8
 _STEPS_PER_BOUND = 32
+_EXACT = 2.0**24
+"""Float32 holds whole numbers up to here."""
+_FINEST = 2.0**-16
+"""Multiples of it go through :mod:`koinon.privacy.secure_sum` unrounded."""
 
 
 def scales(bounds: Mapping[str, float], shares: Mapping[str, float], multiplier: float) -> dict[str, float]:
@@ -90,12 +94,19 @@ def discrete(array: Doubles, scale: float, bound: float, shares: int, source: No
     Returns
     -------
     ndarray
-        ``float64``: the noised sums, each an exact multiple of the grid. Secure aggregation must carry these multiples
-        as they are: rounding of its own, by partner, would not be covered.
+        ``float64``: the noised sums, each a multiple of the grid and exact in float32, so that secure aggregation
+        carries them as they are; rounding by partner would not be covered by the proof.
+
+    Raises
+    ------
+    PrivacyError
+        K663 a value has more digits than float32, or the grid is finer than what a secure sum resolves.
     """
     grid = grid_of(array.size, scale, bound, shares)
     share = scale / math.sqrt(shares) * (1 + math.sqrt(array.size) * grid / bound)
     steps = np.rint(array.ravel() / grid) + source.discrete_normal(array.size, share / grid)
+    if float(np.abs(steps).max(initial=0.0)) > _EXACT:
+        raise PrivacyError("K663", "A noised sum has more digits than travel.", 'Use mechanism = "local".')
     noised: Doubles = np.reshape(steps * grid, array.shape)
     return noised
 
@@ -104,5 +115,8 @@ def grid_of(size: int, scale: float, bound: float, shares: int) -> float:
     """Return the step of :func:`discrete`, a power of two: at most a thirty-second of ``bound / √size`` and an eighth
     of a share's standard deviation. It follows from the policy alone.
     """
-    finest = min(scale / math.sqrt(shares) / _STEPS_PER_SHARE, bound / math.sqrt(size) / _STEPS_PER_BOUND)
-    return float(2.0 ** math.floor(math.log2(finest)))
+    wanted = min(scale / math.sqrt(shares) / _STEPS_PER_SHARE, bound / math.sqrt(size) / _STEPS_PER_BOUND)
+    grid = float(2.0 ** math.floor(math.log2(wanted)))
+    if grid < _FINEST:
+        raise PrivacyError("K663", f"Distributed noise would need steps of {grid:.1e}.", "Raise the learner's clip.")
+    return grid

@@ -158,14 +158,12 @@ def protected(
 ) -> Contribution:
     """Add the noise to a contribution of :func:`exact` sums; what is returned may leave.
 
-    Local noise gives tensors of the specs' dtype, distributed noise float64 (multiples of a grid, see
-    :func:`koinon.privacy.budget.discrete`). The number of people gives way to the policy's bound on it, and no figures
-    are left.
+    The number of people gives way to the policy's bound on it, and no figures are left.
 
     Raises
     ------
     PrivacyError
-        K673 the partner has more people than the policy's bound.
+        K673 the partner has more people than the policy's bound; K663 as :func:`koinon.privacy.budget.discrete`.
     """
     if contribution.n_users > privacy.people:
         raise PrivacyError(
@@ -176,11 +174,13 @@ def protected(
         sums = contribution.arrays[spec.name]
         if spec.name not in noise:
             arrays[spec.name] = sums.astype(spec.dtype)
-        elif privacy.mechanism == "local":
-            arrays[spec.name] = gaussian(sums.astype(np.float64), noise[spec.name], source).astype(spec.dtype)
         else:
-            shares = privacy.noise_shares(minimum)
-            arrays[spec.name] = discrete(sums.astype(np.float64), noise[spec.name], spec.clip, shares, source)
+            clear, scale = sums.astype(np.float64), noise[spec.name]
+            if privacy.mechanism == "local":
+                noised = gaussian(clear, scale, source)
+            else:
+                noised = discrete(clear, scale, spec.clip, privacy.noise_shares(minimum), source)
+            arrays[spec.name] = noised.astype(spec.dtype)
     return Contribution(arrays, n_users=privacy.people)
 
 
