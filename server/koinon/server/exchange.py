@@ -16,12 +16,15 @@ from flwr.serverapp import Grid
 from koinon.errors import FederationError
 from koinon.server.wire import Answer, Order, read_answer
 
-__all__ = ["LATE", "VANISHED", "Exchange", "Outcome"]
+__all__ = ["IMPOSTOR", "LATE", "VANISHED", "Exchange", "Outcome"]
 
 LATE = "K701"
 """A partner has not answered by the deadline."""
 VANISHED = "K702"
 """A partner's node is gone."""
+
+IMPOSTOR = "K769"
+"""A node speaks for another partner than the one that was asked."""
 
 _AWAY = frozenset({3, 4, 5})
 """Flower's error codes for a node that is not there; the others mean that its ClientApp failed."""
@@ -91,7 +94,7 @@ class Exchange:
             for message in self.grid.pull_messages(list(waiting)) if waiting else ():
                 if message.metadata.reply_to_message_id in waiting:
                     partner, asked = waiting.pop(message.metadata.reply_to_message_id)
-                    yield _outcome(partner, message, time.monotonic() - asked)
+                    yield _outcome(partner, kind, message, time.monotonic() - asked)
             for number, (partner, asked) in list(waiting.items()):
                 if time.monotonic() - asked > deadline:
                     del waiting[number]
@@ -100,7 +103,7 @@ class Exchange:
                 time.sleep(self.poll)
 
 
-def _outcome(partner: str, message: Message, seconds: float) -> Outcome:
+def _outcome(partner: str, kind: str, message: Message, seconds: float) -> Outcome:
     if message.has_error():
         code = VANISHED if message.error.code in _AWAY else "K799"
         return Outcome(partner, None, code, seconds)
@@ -108,4 +111,6 @@ def _outcome(partner: str, message: Message, seconds: float) -> Outcome:
         answer = read_answer(message)
     except FederationError as error:
         return Outcome(partner, None, error.code, seconds)
+    if kind != INTRODUCTION and answer.reply.partner != partner:
+        return Outcome(partner, None, IMPOSTOR, seconds)
     return Outcome(partner, None if answer.reply.code else answer, answer.reply.code, seconds)
