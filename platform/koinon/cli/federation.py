@@ -1,32 +1,45 @@
-"""``koinon federation``: run a federation on this machine."""
+"""``koinon federation``: found a federation, host it, decide who belongs to it, train."""
 
 from __future__ import annotations
 
 import json
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from koinon.cli import federation_home, federation_members
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from koinon.server import FederationResult
 
-app = typer.Typer(help="Run a federation: simulated, or as one process per partner.", no_args_is_help=True)
+    _Start = Callable[[Callable[[Mapping[str, Any]], None]], FederationResult]
 
+app = typer.Typer(help="Found a federation, host it, decide who belongs to it, train.", no_args_is_help=True)
 
-@app.callback()
-def _group() -> None:
-    """Run a federation: simulated, or as one process per partner."""
+_FOUND = "Found and host"
+_MEMBERS = "Members"
+
+for _command in (federation_home.create, federation_home.host, federation_home.certificate, federation_home.policy):
+    app.command(rich_help_panel=_FOUND)(_command)
+for _name in federation_members.__all__:
+    app.command(rich_help_panel=_MEMBERS)(getattr(federation_members, _name))
 
 
 @app.command()
 def run(
-    federation: Annotated[Path, typer.Option("--federation", "-f", help="The federation's TOML file.")],
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="A created federation's folder; its host must be running.")
+    ] = None,
+    federation: Annotated[
+        Path | None, typer.Option("--federation", "-f", help="Or a TOML file whose partners are folders here.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Output folder; default: `<name>` beside the file.")
     ] = None,
@@ -42,14 +55,11 @@ def run(
 
     An interrupted run goes on from its last finished round when the same command is given again.
     """
-    from koinon.server import FederationConfig, run_federation
-
-    config = FederationConfig.load(federation)
-    target = out or federation.resolve().parent / config.name
+    start = _start(folder, federation, out, processes=processes)
     # a service manager's stop is as good as Ctrl-C: everything started is ended on the way out
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if as_json:
-        result = run_federation(config, target, "processes" if processes else "simulation", _print_json)
+        result = start(_print_json)
         _print_json({"event": "result", **_plain(result)})
         return
     from rich.console import Console
@@ -58,8 +68,30 @@ def run(
     if not console.is_terminal:
         console.width = 160  # a file or a pipe: nothing to fit into
     with Display(console) as display:
-        result = run_federation(config, target, "processes" if processes else "simulation", display)
+        result = start(display)
     _summary(console, result)
+
+
+def _start(folder: Path | None, federation: Path | None, out: Path | None, *, processes: bool) -> _Start:
+    """What is to be run: a created federation, or a file's on this machine."""
+    from koinon.errors import ConfigError
+
+    if folder is not None and federation is None:
+        from koinon.server import run_hosted
+        from koinon.server.membership import FederationHome
+
+        if out is not None or processes:
+            raise ConfigError(
+                "K118", "A created federation trains in its own folder, on its members' nodes.", "Give DIR alone."
+            )
+        return partial(run_hosted, FederationHome(folder))
+    if federation is None or folder is not None:
+        raise ConfigError("K118", "What is to be run?", "Give a federation's folder, or --federation FILE.")
+    from koinon.server import FederationConfig, run_federation
+
+    config = FederationConfig.load(federation)
+    target = out or federation.resolve().parent / config.name
+    return partial(run_federation, config, target, "processes" if processes else "simulation")
 
 
 @app.command("match-key")

@@ -35,7 +35,7 @@ COMMANDS: dict[str, CommandSpec] = {
     "data": CommandSpec("koinon.cli.data", "List and fetch public data sets; import well-known formats.", _PARTNER),
     "encode": CommandSpec("koinon.cli.encode", "Turn texts into vectors of the semantic space, once.", _PARTNER),
     "federation": CommandSpec(
-        "koinon.cli.federation", "Run a federation: simulated, or as one process per partner.", _FEDERATION
+        "koinon.cli.federation", "Found a federation, host it, decide who belongs to it, train.", _FEDERATION
     ),
 }
 """Every command of ``koinon``, by name."""

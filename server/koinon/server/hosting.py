@@ -27,36 +27,18 @@ from koinon.protos.thin_app import app_sha256
 from koinon.server.control import Control, InnerPort
 from koinon.server.membership.home import FederationHome, Node, write_nodes
 from koinon.server.membership.limits import Limits
+from koinon.server.membership.policy import open_registry
 from koinon.server.membership.registry import Registry, State
 from koinon.server.membership.service import JoiningService
 from koinon.server.processes import QUIET, Processes, end_marked, free_port
-from koinon.server.state import LedgerBook
 
-__all__ = ["Offering", "host", "open_registry", "serve_joining"]
+__all__ = ["Offering", "host", "serve_joining"]
 
 START_SECONDS = 60.0
 LOOK_SECONDS = 1.0
 _HARD_LIMIT = 1024 * 1024
 """Bytes; what is larger gRPC itself refuses (``RESOURCE_EXHAUSTED``)."""
 _LOG = logging.getLogger("koinon.host")
-
-
-@contextmanager
-def open_registry(home: FederationHome) -> Iterator[Registry]:
-    """Open a federation's registry and its ledger.
-
-    Raises
-    ------
-    FederationError
-        K770-K775 the state or the signing key cannot be used.
-    """
-    store = home.open_store()
-    try:
-        book = LedgerBook(store, home.authority.signer())
-        book.begin(home.terms().name, home.terms().policy_sha256())
-        yield Registry(book)
-    finally:
-        store.close()
 
 
 class Offering:
@@ -171,7 +153,7 @@ def host(
     ConfigError
         K115 insecure, but not on loopback; K116 the certificate does not fit the address, or has ended.
     FederationError
-        K766 it is being hosted already, K747 the SuperLink ended.
+        K766 it is being hosted already, K707 the SuperLink ended.
     ResourceError
         K821 a port is taken.
     """

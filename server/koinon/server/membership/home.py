@@ -27,9 +27,9 @@ from pydantic import Field
 
 from koinon.config import Config, write_atomically
 from koinon.errors import ConfigError
-from koinon.server.federation import LearnerConfig, Terms
+from koinon.server.federation import Terms
 from koinon.server.membership.authority import Authority
-from koinon.server.state import Store, open_store
+from koinon.server.state import LedgerBook, Store, open_store
 
 __all__ = ["Address", "FederationHome", "HostConfig", "Node"]
 
@@ -156,7 +156,11 @@ class FederationHome:
         write_atomically(folder / "host.toml", host.to_toml())
         write_atomically(folder / "federation.toml", in_full(terms))
         home = cls(folder)
-        home.open_store(create=True).close()
+        store = home.open_store(create=True)
+        try:
+            LedgerBook(store, home.authority.signer()).begin(terms.name, terms.policy_sha256())
+        finally:
+            store.close()
         return home
 
     @property
@@ -212,8 +216,8 @@ def in_full(terms: Terms) -> str:
     return tomli_w.dumps(terms.model_dump(mode="json", exclude_none=True))
 
 
-def draft(name: str, policy: Path | None) -> Terms:
-    """The terms of a new federation: those of a file, under the new name, or cautious defaults.
+def draft(policy: Path | None, name: str | None = None) -> Terms:
+    """The terms of a federation: those of a file, under ``name`` if one is given, or cautious defaults.
 
     An encoder that learners read texts with is pinned by its fingerprint, unless the file does so already.
 
@@ -225,11 +229,12 @@ def draft(name: str, policy: Path | None) -> Terms:
         K300-K306 the encoder cannot be opened.
     """
     if policy is None:
-        learners = (LearnerConfig(name="federated_gram"),)
-        terms = Terms.from_dict({"name": name, "learners": learners, "minimum_participants": 3}, source="--name")
+        defaults = {"name": name, "learners": [{"name": "federated_gram"}], "minimum_participants": 3}
+        terms = Terms.from_dict(defaults, source="--name")
     else:
         terms = Terms.from_toml(policy)
-        terms = Terms.from_dict(terms.model_dump() | {"name": name}, source="--name")
+        if name is not None:
+            terms = Terms.from_dict(terms.model_dump() | {"name": name}, source="--name")
     if terms.encoder == "none" or terms.encoder_sha256:
         return terms
     from koinon.space import open_space

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -29,7 +30,11 @@ from koinon.protos.invitation import new_secret, secret_sha256
 from koinon.server.membership.home import Node
 from koinon.server.state import Base, LedgerBook
 
-__all__ = ["OVER", "Applicant", "Invited", "Member", "Registry", "State"]
+__all__ = ["NAME", "OVER", "Applicant", "Invited", "Member", "Registry", "State"]
+
+
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+LONGEST_NAME = 63
 
 
 class State(StrEnum):
@@ -46,14 +51,11 @@ class State(StrEnum):
 OVER = frozenset({State.REJECTED, State.REMOVED, State.LEFT})
 """Standings that end a membership."""
 
-_MOVES: Mapping[tuple[State, State], Kind] = {
+_MOVES: Mapping[tuple[State, State], Kind] = {  # the operator's; leaving is the member's own
     (State.APPLIED, State.APPROVED): Kind.APPROVED,
     (State.APPLIED, State.REJECTED): Kind.REJECTED,
     (State.APPROVED, State.SUSPENDED): Kind.SUSPENDED,
     (State.SUSPENDED, State.APPROVED): Kind.APPROVED,
-    (State.APPLIED, State.LEFT): Kind.LEFT,
-    (State.APPROVED, State.LEFT): Kind.LEFT,
-    (State.SUSPENDED, State.LEFT): Kind.LEFT,
     (State.APPLIED, State.REMOVED): Kind.REMOVED,
     (State.APPROVED, State.REMOVED): Kind.REMOVED,
     (State.SUSPENDED, State.REMOVED): Kind.REMOVED,
@@ -169,8 +171,10 @@ class Registry:
         Raises
         ------
         FederationError
-            K764 there is a member of that name.
+            K764 there is a member of that name, or it is no name.
         """
+        if not NAME.fullmatch(partner) or len(partner) > LONGEST_NAME:
+            raise _impossible(f"{partner!r} is no name: lower case, digits, hyphens.")
         secret, now = new_secret(), _now()
         expires = now + timedelta(days=days)
         with self.store.session() as session:
@@ -205,35 +209,30 @@ class Registry:
                 raise _impossible(f"There is no open invitation for {partner}.")
 
     def approve(self, partner: str) -> Member:
-        """Admit an applicant; its node may connect from the next look of the host on (see :meth:`move`)."""
-        return self.move(partner, State.APPROVED, only_from=State.APPLIED)
-
-    def resume(self, partner: str) -> Member:
-        """Let a suspended member take part again (see :meth:`move`)."""
-        return self.move(partner, State.APPROVED, only_from=State.SUSPENDED)
-
-    def move(self, partner: str, to: State, *, reason: Reason = "operator", only_from: State | None = None) -> Member:
-        """Change a member's standing.
+        """Admit an applicant.
 
         Raises
         ------
         FederationError
-            K758 there is no such member, K764 it cannot come from its present standing into that one.
+            K758 there is no such member, K764 its standing does not allow it; so for the four that follow.
         """
-        with self.store.session() as session:
-            row = session.get(_MemberRow, partner)
-            if row is None:
-                raise unknown(partner)
-            come_from = State(row.state)
-            kind = _MOVES.get((come_from, to))
-            if kind is None or (only_from is not None and come_from is not only_from):
-                raise _impossible(f"{partner} is {come_from}; it cannot become {to} from there.")
-            if kind is Kind.APPROVED:
-                self.book.append_in(session, kind, partner, node_key_sha256=key_sha256(row.node_key))
-            else:
-                self.book.append_in(session, kind, partner, reason=reason)
-            self._set(session, row, to)
-            return _member(row)
+        return self._move(partner, State.APPROVED, only_from=State.APPLIED)
+
+    def reject(self, partner: str, reason: Reason = "operator") -> Member:
+        """Turn an applicant down."""
+        return self._move(partner, State.REJECTED, reason)
+
+    def suspend(self, partner: str, reason: Reason = "operator") -> Member:
+        """Keep a member's node out for a while."""
+        return self._move(partner, State.SUSPENDED, reason)
+
+    def resume(self, partner: str) -> Member:
+        """Let a suspended member take part again."""
+        return self._move(partner, State.APPROVED, only_from=State.SUSPENDED)
+
+    def remove(self, partner: str, reason: Reason = "operator") -> Member:
+        """End a membership."""
+        return self._move(partner, State.REMOVED, reason)
 
     # what partners ask for
 
@@ -386,6 +385,22 @@ class Registry:
             row = session.get(_MemberRow, partner)
             if row is not None and row.node_key == node.key:
                 row.node_id = str(node.id)
+
+    def _move(self, partner: str, to: State, reason: Reason = "operator", *, only_from: State | None = None) -> Member:
+        with self.store.session() as session:
+            row = session.get(_MemberRow, partner)
+            if row is None:
+                raise unknown(partner)
+            come_from = State(row.state)
+            kind = _MOVES.get((come_from, to))
+            if kind is None or (only_from is not None and come_from is not only_from):
+                raise _impossible(f"{partner} is {come_from}; it cannot become {to} from there.")
+            if kind is Kind.APPROVED:
+                self.book.append_in(session, kind, partner, node_key_sha256=key_sha256(row.node_key))
+            else:
+                self.book.append_in(session, kind, partner, reason=reason)
+            self._set(session, row, to)
+            return _member(row)
 
     def _open_invitation(self, session: Session, secret: str) -> Invited:
         digest = secret_sha256(secret)

@@ -22,7 +22,7 @@ from koinon.errors import FederationError, KoinonError
 from koinon.protos import joining_pb2 as joining
 from koinon.protos.signing import signed_by
 from koinon.server.membership.limits import Limits
-from koinon.server.membership.registry import OVER, Applicant, Member, Registry, in_standing
+from koinon.server.membership.registry import LONGEST_NAME, NAME, OVER, Applicant, Member, Registry, in_standing
 
 __all__ = ["LARGEST_REQUEST", "JoiningService"]
 
@@ -35,7 +35,6 @@ _TOLD = frozenset(f"K{number}" for number in range(745, 763))
 """The errors whose words are meant for the other side."""
 
 _LOG = logging.getLogger("koinon.joining")
-_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 Request: TypeAlias = (
     joining.DescribeRequest
@@ -98,7 +97,7 @@ class JoiningService:
             try:
                 self._check_flood(peer)
                 request = _read(kind, raw)
-                subject = request.partner if _NAME.fullmatch(request.partner) else "unknown"
+                subject = _named(request.partner)
                 said = work(request)
             except Exception as error:
                 if isinstance(error, FederationError) and error.code in _TOLD:
@@ -224,6 +223,11 @@ def _read(kind: type[Request], raw: bytes) -> Request:
         return kind.FromString(raw)
     except DecodeError as error:
         raise FederationError("K760", "The request cannot be read.", "Are both on one version?") from error
+
+
+def _named(said: str) -> str:
+    """The name under which something was asked, if it is one."""
+    return said if NAME.fullmatch(said) and len(said) <= LONGEST_NAME else "unknown"
 
 
 def _node_key(said: bytes) -> bytes:
