@@ -5,7 +5,7 @@ Three figures per partner and tensor, each free of the partner's size and of whi
 =============== ============================================================================================
 ``rate``         ``log₂`` of its sum per person over the others', on common rows
 ``cosine``       of its rates to the others', on common rows
-``excess``       share of its sum above what :func:`~koinon.server.aggregation.rules.upper_bounds` allows
+``excess``       share of its sum above what :func:`~koinon.server.aggregation.rules.within_reason` allows
 ``heaviest``     share of its sum on its heaviest work
 =============== ============================================================================================
 
@@ -20,10 +20,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from koinon.recommenders.protocol import Contribution, TensorSpec
 from koinon.server.aggregation.cells import Cells
-from koinon.server.aggregation.rules import Robustness, upper_bounds, whole_of
+from koinon.server.aggregation.rules import Robustness, whole_of, within_reason
 
 __all__ = ["Anomaly", "anomalies"]
 
@@ -71,21 +72,29 @@ def anomalies(
             own = cells.units(partner, spec, contributions[partner])
             sent = contributions[partner].arrays[spec.name].astype(np.float64)
             held = cells.held(partner, spec)
-            many = units - own
-            common = held & (many > 0)
-            others = (whole - sent)[common]
-            mine, theirs = sent[common] / max(own, 1), others / many[common]
-            if sent[common].sum() < EVIDENCE or others.sum() < EVIDENCE:
+            common = held & (units > own)
+            mine, theirs = sent[common] / max(own, 1), (whole - sent)[common] / (units - own)[common]
+            if min(sent[common].sum(), own * theirs.sum()) < EVIDENCE:
                 continue
-            bound = upper_bounds(sent[common], own, whole[common], units[common], settings)
+            believed = within_reason(spec, sent, own, whole, units, held, cells, settings)
             figures = (
                 math.log2(mine.sum() / theirs.sum()),
                 float(mine @ theirs / (np.linalg.norm(mine) * np.linalg.norm(theirs))),
-                float(np.maximum(sent[common] - bound, 0.0).sum() / sent[common].sum()),
-                cells.heaviest(spec, sent),
+                float(1.0 - believed.sum() / sent.sum()),
+                _heaviest(spec, sent, cells),
             )
             found.append(Anomaly(partner, spec.name, *figures, codes=_codes(*figures)))
     return found
+
+
+def _heaviest(spec: TensorSpec, sent: NDArray[np.float64], cells: Cells) -> float:
+    """Share of a counting tensor's sum on its heaviest work; a pair counts half for each of its works."""
+    if cells.measure(spec).rows == "works":
+        return float(sent.max() / sent.sum())
+    first, second = cells.ends()
+    return float(
+        (np.bincount(first, sent, cells.works) + np.bincount(second, sent, cells.works)).max() / sent.sum() / 2
+    )
 
 
 def _codes(rate: float, cosine: float, excess: float, heaviest: float) -> tuple[str, ...]:

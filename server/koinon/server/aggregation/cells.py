@@ -32,7 +32,7 @@ class Cells:
         self.measures = measures
         self.catalogues = catalogues
         self._works: dict[str, NDArray[np.bool_]] = {}
-        self._first = np.empty(0, dtype=np.int32)
+        self._ends: tuple[NDArray[np.int32], NDArray[np.int32]] | None = None
 
     def measure(self, spec: TensorSpec) -> Measure:
         """What one unit may add to a tensor; no bound for one that the plan does not describe."""
@@ -42,10 +42,11 @@ class Cells:
         """Rows of a tensor that a partner can speak of, ``bool[spec.shape[0]]``; all of one that counts no works."""
         match self.measure(spec).rows:
             case "works":
-                return self._listed(partner, spec.shape[0])
+                return self._listed(partner)
             case "pairs":
-                listed = self._listed(partner, len(self.release.arrays["start"]) - 1)
-                return listed[self._firsts()] & listed[self.release.arrays["other"].astype(np.int32)]
+                listed = self._listed(partner)
+                first, second = self.ends()
+                return listed[first] & listed[second]
             case _:
                 return np.ones(spec.shape[:1], dtype=np.bool_)
 
@@ -55,30 +56,28 @@ class Cells:
             return len(self.catalogues[partner].keys)
         return contribution.n_users
 
-    def heaviest(self, spec: TensorSpec, sent: NDArray[np.float64]) -> float:
-        """Share of a counting tensor's sum on its heaviest work; a pair counts for both its works."""
-        if self.measure(spec).rows == "works":
-            return float(sent.max() / sent.sum())
-        works = len(self.release.arrays["start"]) - 1
-        of_first = np.bincount(self._firsts(), sent, minlength=works)
-        of_other = np.bincount(self.release.arrays["other"].astype(np.int32), sent, minlength=works)
-        return float((of_first + of_other).max() / (2 * sent.sum()))
+    def ends(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """The two works of every pair, ``int32[pairs]`` each."""
+        if self._ends is None:
+            start = self.release.arrays["start"].astype(np.int64)
+            first = np.repeat(np.arange(len(start) - 1, dtype=np.int32), np.diff(start))
+            self._ends = first, self.release.arrays["other"].astype(np.int32)
+        return self._ends
+
+    @property
+    def works(self) -> int:
+        """How many works the release names."""
+        return len(self.release.arrays["counts"])
 
     def norm_bound(self, spec: TensorSpec) -> float:
         """What one unit may add to a tensor's L2 norm."""
         return min(spec.clip, self.measure(spec).norm)
 
-    def _listed(self, partner: str, works: int) -> NDArray[np.bool_]:
+    def _listed(self, partner: str) -> NDArray[np.bool_]:
         if partner not in self._works:
             arrays = self.release.arrays
             hashes, identity = arrays["hashes"].astype(np.uint64), arrays["identity"].astype(np.int32)
             named = look_up(hashes, identity, self.catalogues[partner].keys)
-            self._works[partner] = np.zeros(works, dtype=np.bool_)
+            self._works[partner] = np.zeros(self.works, dtype=np.bool_)
             self._works[partner][named[named >= 0]] = True
         return self._works[partner]
-
-    def _firsts(self) -> NDArray[np.int32]:
-        if not len(self._first):
-            start = self.release.arrays["start"].astype(np.int64)
-            self._first = np.repeat(np.arange(len(start) - 1, dtype=np.int32), np.diff(start))
-        return self._first

@@ -1,7 +1,9 @@
 """What a server refuses to add up: a partner's door holds its sums against the policy, and this holds the partner.
 
-A contribution that fails is left out of the round and named by the code; the round goes on. What passes can be true of
-so many people with this catalogue; whether it *is* true is for the rules and for the anomalies to say.
+A contribution that fails is left out of the round and named by the code; the round goes on. So are this partner's
+later ones to the same learner: a learner's rounds build on each other, and sums of pairs from people whose counts are
+missing do more harm than both. What passes can be true of so many people with this catalogue; whether it *is* true is
+for the rules and for the anomalies to say.
 """
 
 from __future__ import annotations
@@ -46,12 +48,15 @@ class Gate:
         self.largest_partner = largest_partner
         kept = json.loads(memory.read_text(encoding="utf-8")) if memory.is_file() else {}
         self.people: dict[str, int] = kept.get("people", {})
-        self.seen: dict[str, tuple[str, str]] = {key: (who, when) for key, (who, when) in kept.get("seen", {}).items()}
+        self.refused: dict[str, dict[str, str]] = kept.get("refused", {})
+        """By learner and partner the code for which it is out."""
+        self.seen: dict[str, list[str]] = kept.get("seen", {})
 
     def check(
         self,
         partner: str,
-        round_: str,
+        learner: str,
+        round_: int,
         contribution: Contribution,
         specs: Sequence[TensorSpec],
         cells: Cells,
@@ -64,8 +69,8 @@ class Gate:
         ----------
         partner
             Whose it is.
-        round_
-            Names learner and round.
+        learner, round_
+            What it is for.
         contribution, specs
             What came and what was asked for; names, shapes and dtypes agree already.
         cells
@@ -80,15 +85,22 @@ class Gate:
             people than approved or first claimed; K749 figures for works it does not list; K751 the bytes of an earlier
             round, or another partner's.
         """
-        self._check_people(partner, contribution.n_users)
-        for spec in specs:
-            deviation = (noise or {}).get(spec.name, 0.0)
-            self._check_values(partner, contribution, spec, cells, deviation)
-        self._check_new(partner, round_, contribution, specs, cells)
+        refused = self.refused.setdefault(learner, {})
+        if partner in refused:
+            raise _refused(refused[partner], f"{partner} was refused in an earlier round of {learner}")
+        try:
+            self._check_people(partner, contribution.n_users)
+            for spec in specs:
+                deviation = (noise or {}).get(spec.name, 0.0)
+                self._check_values(partner, contribution, spec, cells, deviation)
+            self._check_new(partner, f"{learner} {round_}", contribution, specs, cells)
+        except FederationError as error:
+            refused[partner] = error.code
+            raise
 
     def save(self) -> None:
         """Write down what must be known after a restart."""
-        write_atomically(self.memory, json.dumps({"people": self.people, "seen": self.seen}))
+        write_atomically(self.memory, json.dumps({"people": self.people, "refused": self.refused, "seen": self.seen}))
 
     def _check_people(self, partner: str, people: int) -> None:
         allowed = self.people.setdefault(partner, people) if self.largest_partner is None else self.largest_partner
@@ -121,7 +133,7 @@ class Gate:
             if np.count_nonzero(array) < TELLING:
                 continue
             digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-            sender, when = self.seen.setdefault(digest, (partner, round_))
+            sender, when = self.seen.setdefault(digest, [partner, round_])
             if sender != partner or (cells.measure(spec).fresh and when != round_):
                 raise _refused("K751", f"{partner} sent a copy in {spec.name}")
 

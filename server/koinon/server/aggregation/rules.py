@@ -14,7 +14,8 @@ among ``A_j``, the partners that list it; a robust rate ``m_j`` counts for ``N_j
                  2017, "Machine learning with adversaries", section 4: multi-Krum)
 =============== ============================================================================================
 
-``trimmed_mean`` and ``median`` need three listers; a cell with fewer is bounded instead.
+``trimmed_mean`` and ``median`` need three listers; a cell with fewer is bounded instead. So is every cell where there
+are fewer than ``2·malicious + 3`` partners for ``krum``.
 """
 
 from __future__ import annotations
@@ -27,30 +28,33 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from koinon.config import Config
-from koinon.errors import FederationError
 from koinon.recommenders.federated.totals import add_up
 from koinon.recommenders.protocol import Contribution, TensorSpec, Total
 from koinon.server.aggregation.cells import Cells
 
-__all__ = ["RULES", "Robustness", "aggregate", "upper_bounds", "whole_of"]
+__all__ = ["RULES", "Robustness", "aggregate", "whole_of", "within_reason"]
 
 Doubles = NDArray[np.float64]
 Contributions = Mapping[str, Contribution]
 BLOCK = 1 << 18
 LISTERS = 3
+EVIDENCE = 25.0
+"""A partner that shares less than so many people's events with the others is not scaled as a whole."""
 
 
 class Robustness(Config):
     """Settings of the rules that outvote what stands out."""
 
+    level: float = Field(default=5.0, ge=1)
+    """``bounded``: how many times as much as the others' people a partner's may take."""
     tolerance: float = Field(default=3.0, ge=1)
-    """``bounded``: how many times the others' rate is still taken for a difference in taste."""
+    """``bounded``: how many times as often as the others', given that, they may take one work or pair."""
     deviations: float = Field(default=4.0, ge=0)
     """``bounded``: standard errors of sampling allowed beyond that."""
     trim: float = Field(default=0.34, ge=0, lt=0.5)
     """``trimmed_mean``: share of the listers cut at each end, rounded down to whole partners."""
     malicious: int = Field(default=1, ge=1)
-    """``krum``: partners that may be malicious, so many are left out; it needs twice as many and three."""
+    """``krum``: partners that may be malicious; so many are left out of every round, guilty or not."""
     largest_partner: int | None = Field(default=None, ge=1)
     """People that one partner may speak for; ``None``: as many as its first answer in a run says."""
 
@@ -72,11 +76,6 @@ def aggregate(
         Who can speak of what.
     settings
         Of the rule.
-
-    Raises
-    ------
-    FederationError
-        K758 there are too few partners for ``krum``.
     """
     if rule == "plain":
         return add_up(specs, contributions)
@@ -86,50 +85,99 @@ def aggregate(
 def bounded(specs: Sequence[TensorSpec], contributions: Contributions, cells: Cells, settings: Robustness) -> Total:
     """Bound each partner by the others, then add up; where nobody is out of line the plain sum comes out unchanged.
 
-    A cell that counts (``least = 0``) is bounded by :func:`upper_bounds`. Of any other tensor the whole is scaled down
-    to ``tolerance`` times the partners' median norm per unit.
+    A tensor that counts (``least = 0``) is bounded by :func:`within_reason`. Of any other the whole is scaled down to
+    ``tolerance`` times the partners' median norm per unit.
     """
     people = {partner: contributions[partner].n_users for partner in contributions}
     totals = {}
     for spec in specs:
-        if cells.measure(spec).least >= 0:
-            whole, units = whole_of(spec, contributions, cells)
-            total = np.zeros(spec.shape)
-            for partner in sorted(contributions):
-                sent = contributions[partner].arrays[spec.name].astype(np.float64)
-                own = cells.units(partner, spec, contributions[partner])
-                total += np.minimum(sent, upper_bounds(sent, own, whole, units, settings))
-        else:
-            total = _norm_bounded(spec, contributions, cells, settings)
-        totals[spec.name] = total
+        if cells.measure(spec).least < 0:
+            totals[spec.name] = _norm_bounded(spec, contributions, cells, settings)
+            continue
+        whole, units = whole_of(spec, contributions, cells)
+        totals[spec.name] = np.zeros(spec.shape)
+        for partner in sorted(contributions):
+            sent = contributions[partner].arrays[spec.name].astype(np.float64)
+            own = cells.units(partner, spec, contributions[partner])
+            held = cells.held(partner, spec)
+            totals[spec.name][held] += within_reason(spec, sent, own, whole, units, held, cells, settings)
     return Total(totals, sum(people.values()), tuple(sorted(people)))
 
 
-def upper_bounds(sent: Doubles, own: int, whole: Doubles, units: Doubles, settings: Robustness) -> Doubles:
-    """What a partner's cells may hold at most, given what the other listers sent: ``float64`` as ``sent``.
+def within_reason(
+    spec: TensorSpec,
+    sent: Doubles,
+    own: int,
+    whole: Doubles,
+    units: Doubles,
+    held: NDArray[np.bool_],
+    cells: Cells,
+    settings: Robustness,
+) -> Doubles:
+    """What of a partner's counts is believed, given what the others sent: ``float64[held]``, at most what it sent.
 
-    Counts of rare events are near Poisson, their roots near normal with standard deviation 1/2 whatever the rate
-    (Anscombe 1948). Two rates over ``n`` and ``m`` people that are equal but for a factor ``κ`` (``tolerance``)
-    therefore obey, within ``z`` standard errors (``deviations``),
+    Three times the partner is compared with the others, from the whole to the cell:
 
-        √(x/n) ≤ √(κ·o/m) + z/2 · √(1/n + 1/m),
+    1. If all of it together exceeds what its people would come to at the others' rates by more than ``level`` times, it
+       is scaled down to those rates, so that it counts like an average partner of its size.
+    2. Of a work, all its pairs together are held against :func:`upper_bound`, in people (pairs over the mean number of
+       pairs that a reader of a work adds to it), and scaled down with both their ends.
+    3. Every cell is held against :func:`upper_bound`.
 
-    ``o`` being what the others sent. Where they sent nothing, a partner may still bring ``z²/4 · (1 + n/m)``
-    people: rare taste is let through, mass is not. Cells that no other partner lists are not bounded.
+    Differences in how much a partner's people take, up to ``level``, are no matter in 2 and 3: these are about which
+    works.
 
     Parameters
     ----------
-    sent, own
-        The partner's sums, and over how many people.
+    spec, sent, own
+        The tensor, what the partner sent, over how many people.
     whole, units
-        The same of all listers together, ``float64`` as ``sent`` (counting tensors have one axis).
-    settings
-        ``tolerance`` and ``deviations``.
+        What all listers sent together, how many people they have, per cell.
+    held
+        The rows the partner can speak of.
+    cells, settings
+        What the tensor counts, and what is believed.
     """
-    others, many = whole - sent, units - own
+    believed, others, many = sent[held], (whole - sent)[held], (units - own)[held]
+    expected = own * np.divide(others, many, out=np.zeros_like(others), where=many > 0)
+    common = float(believed[many > 0].sum())
+    level = max(common / max(float(expected.sum()), EVIDENCE), 1.0)
+    if level > settings.level:
+        believed, level = believed / level, 1.0
+    if cells.measure(spec).rows == "pairs":
+        first, second = cells.ends()
+        first, second = first[held], second[held]
+        works = cells.works
+        # a person who took a work adds so many pairs to it, on average over works
+        readers = max(float(cells.release.arrays["counts"].sum()), 1.0)
+        pairs = max(2.0 * float(whole.sum()) / readers, 1.0)
+
+        def of_works(values: Doubles) -> Doubles:
+            return np.bincount(first, values, works) + np.bincount(second, values, works)
+
+        mine, theirs = of_works(np.where(many > 0, believed, 0.0)) / pairs, of_works(others) / pairs
+        listed = of_works(many) / np.maximum(of_works((many > 0).astype(np.float64)), 1.0)
+        allowed = upper_bound(theirs, own, listed, level, settings)
+        scale = np.minimum(1.0, np.divide(allowed, mine, out=np.ones(works), where=mine > 0))
+        believed = believed * np.where(many > 0, np.minimum(scale[first], scale[second]), 1.0)
+    return np.minimum(believed, upper_bound(others, own, many, level, settings))
+
+
+def upper_bound(others: Doubles, own: int, many: Doubles, level: float, settings: Robustness) -> Doubles:
+    """How many of ``own`` people may have done what ``others`` of ``many`` did; ``inf`` where ``many`` is 0.
+
+    Counts of rare events are near Poisson, their roots near normal with standard deviation 1/2 whatever the rate
+    (Anscombe 1948). Two rates over ``n`` and ``m`` people that are equal but for a factor ``κ`` (``tolerance`` times
+    the partner's ``level``) therefore obey, within ``z`` standard errors (``deviations``),
+
+        √(x/n) ≤ √(κ·o/m) + z/2 · √(1/n + 1/m).
+
+    Where the others did nothing, a partner may still bring ``z²/4 · (1 + n/m)`` people: rare taste is let through, mass
+    is not.
+    """
     known = many > 0
     many = np.where(known, many, 1.0)
-    root = np.sqrt(settings.tolerance * np.maximum(others, 0.0) / many)
+    root = np.sqrt(settings.tolerance * level * np.maximum(others, 0.0) / many)
     root += settings.deviations / 2 * np.sqrt(1 / max(own, 1) + 1 / many)
     return np.where(known, own * root**2, np.inf)
 
@@ -152,20 +200,10 @@ def krum(specs: Sequence[TensorSpec], contributions: Contributions, cells: Cells
     The distance of two partners is ``1 - cos`` of their rates over the rows that both list, averaged over the tensors:
     rates of a large and of a small partner differ in noise, not in direction. Two that share no row are as far as
     unrelated ones.
-
-    Raises
-    ------
-    FederationError
-        K758 fewer than ``2·malicious + 3`` partners.
     """
     partners = sorted(contributions)
-    least = 2 * settings.malicious + 3
-    if len(partners) < least:
-        raise FederationError(
-            "K758",
-            f"Krum needs {least} partners to withstand {settings.malicious}, there are {len(partners)}.",
-            "Wait for more partners, or take the rule `bounded`, which needs two.",
-        )
+    if len(partners) < 2 * settings.malicious + 3:
+        return bounded(specs, contributions, cells, settings)
     distance = np.mean([_distances(spec, partners, contributions, cells) for spec in specs], axis=0)
     nearest = np.sort(distance, axis=1)[:, 1 : len(partners) - settings.malicious - 1]
     kept = np.argsort(nearest.sum(axis=1), kind="stable")[: len(partners) - settings.malicious]
