@@ -8,6 +8,7 @@
     <folder>/federation/egress.jsonl   one line for everything that ever left
     <folder>/federation/errors.log     what went wrong, in full; it stays here
     <folder>/federation/work.jsonl     when this partner computed what
+    <folder>/federation/ledger.jsonl   its copy of the federation's ledger
     <folder>/federation/runs/<run>/    private state between the rounds of a run
     <folder>/models/<arm>/             fitted models
 """
@@ -47,6 +48,8 @@ class Home:
         Whether a worker process of the partner computes (one SuperNode per partner), or this process (simulation).
     code
         SHA-256 of the installed Koinon that the partner's operator has accepted; ``""`` where none is pinned.
+    ledger_key
+        The server's public key (base64) that must have signed ledger and releases; ``""`` where none is pinned.
     """
 
     folder: Path
@@ -55,6 +58,7 @@ class Home:
     places: Path | None = None
     worker: bool = False
     code: str = ""
+    ledger_key: str = ""
 
     @classmethod
     def find(cls, node_config: Mapping[str, object], run_config: Mapping[str, object]) -> Home:
@@ -84,6 +88,7 @@ class Home:
                 places=Path(str(places)) if places else None,
                 worker=bool(described.get("worker", False)),
                 code=str(described.get("code", "")),
+                ledger_key=str(described.get("ledger_key", "")),
             )
         except (KeyError, IndexError, OSError, ValueError) as error:
             raise FederationError(

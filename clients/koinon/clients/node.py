@@ -140,6 +140,7 @@ def _node_config(folder: Path, membership: Membership) -> str:
         "folder": str(folder),
         "policy": membership.policy_sha256,
         "code": membership.code_sha256,
+        "ledger_key": membership.ledger_key,
         "worker": True,
     }
     return "".join(f"{key} = {json.dumps(value)}\n".replace("\x7f", "\\u007f") for key, value in said.items())
