@@ -16,13 +16,14 @@ from flwr.serverapp import Grid
 from koinon.errors import FederationError
 from koinon.server.wire import Answer, Order, read_answer
 
-__all__ = ["IMPOSTOR", "LATE", "VANISHED", "Exchange", "Outcome"]
+__all__ = ["IMPOSTOR", "INTRODUCTION", "LATE", "VANISHED", "Exchange", "Outcome"]
 
+INTRODUCTION = "query.catalogue"
+"""The first question: whoever answers it says its name; in all others it answers under the name it was asked by."""
 LATE = "K701"
 """A partner has not answered by the deadline."""
 VANISHED = "K702"
 """A partner's node is gone."""
-
 IMPOSTOR = "K769"
 """A node speaks for another partner than the one that was asked."""
 
