@@ -234,7 +234,7 @@ def test_keyed_catalogues_match_without_readable_keys(
 
 def test_sums_are_read_one_partner_at_a_time(tmp_path: Path) -> None:
     from koinon.recommenders.protocol import Contribution
-    from koinon.server.coordinator import Contributions
+    from koinon.server.gathering.opened import Contributions
 
     gathered = Contributions(tmp_path / "scratch")
     for name in ("b", "a"):

@@ -15,6 +15,7 @@ from koinon.clients import door
 from koinon.clients.answering import answer
 
 if TYPE_CHECKING:
+    from koinon.clients.answering import SecurePhase
     from koinon.clients.work import Phase
 
 app = ClientApp()
@@ -32,13 +33,31 @@ def contribute(message: Message, context: Context) -> Message:
     return _reply("contribute", message, context)
 
 
+@app.query("keys")
+def keys(message: Message, context: Context) -> Message:
+    """Begin a secure sum: give fresh public keys."""
+    return _reply("keys", message, context)
+
+
+@app.query("share")
+def share(message: Message, context: Context) -> Message:
+    """Seal shares of the own seeds for the neighbours in a secure sum."""
+    return _reply("share", message, context)
+
+
+@app.query("unmask")
+def unmask(message: Message, context: Context) -> Message:
+    """Help to take the masks off a total: shares of seeds, once."""
+    return _reply("unmask", message, context)
+
+
 @app.train("adopt")
 def adopt(message: Message, context: Context) -> Message:
     """Take the final releases, fit, choose on validation, keep the models at home."""
     return _reply("adopt", message, context)
 
 
-def _reply(phase: Phase, message: Message, context: Context) -> Message:
+def _reply(phase: Phase | SecurePhase, message: Message, context: Context) -> Message:
     records: RecordDict | None
     try:
         records = answer(phase, message.content, context.node_config, context.run_config)

@@ -10,63 +10,26 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 from flwr.serverapp import Grid
-from safetensors.numpy import load_file
 
 from koinon.errors import FederationError
 from koinon.recommenders.federated import registry
-from koinon.recommenders.federated.totals import add_up
-from koinon.recommenders.protocol import Catalogue, Contribution, FederationPlan, Release, TensorSpec
-from koinon.server.checkpoints import Checkpoint, Checkpoints, RunState, save_arrays
-from koinon.server.exchange import Exchange, Outcome
+from koinon.recommenders.protocol import Catalogue, FederationPlan, Release
+from koinon.server.checkpoints import Checkpoint, Checkpoints, RunState
+from koinon.server.exchange import IMPOSTOR, VANISHED, Exchange
 from koinon.server.federation import FederationConfig, LearnerConfig
+from koinon.server.gathering import Asked, Gathered, OpenGathering, SecureGathering
 from koinon.server.progress import ProgressLog
 from koinon.server.record import Record
 from koinon.server.state.release_book import Signed
-from koinon.server.wire import Order, catalogue_of, contribution_of
+from koinon.server.wire import Order, catalogue_of
 from koinon.space import Space
 
-__all__ = ["IMPOSTOR", "Contributions", "Coordinator"]
-
-IMPOSTOR = "K769"
-"""A node speaks for another partner than its own."""
-
-
-class Contributions(Mapping[str, Contribution]):
-    """Partners' contributions, kept on disk and read when asked for: a sum needs only one in memory at a time."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._people: dict[str, tuple[int, Mapping[str, float]]] = {}
-
-    def put(self, partner: str, contribution: Contribution) -> None:
-        """Write one contribution down."""
-        save_arrays(self._folder / partner, contribution.arrays)
-        self._people[partner] = (contribution.n_users, contribution.metrics)
-
-    def __getitem__(self, partner: str) -> Contribution:
-        users, metrics = self._people[partner]
-        return Contribution(load_file(self._folder / partner), users, metrics)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._people))
-
-    def __len__(self) -> int:
-        return len(self._people)
-
-
-@dataclass
-class _Round:
-    """What one round has gathered."""
-
-    contributions: Contributions
-    left_out: dict[str, str]
-    metrics: dict[str, Mapping[str, float]]
+__all__ = ["Coordinator"]
 
 
 class Coordinator:
@@ -116,6 +79,11 @@ class Coordinator:
         self._asked: set[int] = set()
         self._published: dict[str, Signed] = {}
         self._scratch = out / "scratch"
+        self.gathering: OpenGathering | SecureGathering
+        if config.aggregation == "secure":
+            self.gathering = SecureGathering(self.exchange, self.policy, deadline=config.deadlines.catalogue)
+        else:
+            self.gathering = OpenGathering(self.exchange, self._scratch)
 
     def run(self) -> None:
         """Gather the partners, train every learner, publish, deliver.
@@ -175,7 +143,8 @@ class Coordinator:
         order = Order(state.run, self.policy, self.policy_sha256)
         nodes = {str(node): node for node in strangers}
         registered = self.registered() if self.registered else {}
-        for outcome in self.exchange.ask(order, "query.catalogue", nodes, deadline=self.config.deadlines.catalogue):
+        deadline = self.config.deadlines.catalogue
+        for outcome in self.exchange.ask(order, "query.catalogue", nodes, deadline=deadline):
             if outcome.answer is None:
                 self.say("left_out", partner=None, phase="catalogue", code=outcome.code)
                 continue
@@ -232,46 +201,38 @@ class Coordinator:
             signed={learner.name: self.record.signed(learner.name, checkpoint, state)},
             news=self.record.news(self.members),
         )
-        gathered = _Round(Contributions(self._scratch / f"{learner.name}-{number}"), {}, {})
-        for name in set(self.config.partners) - set(self.members):
-            gathered.left_out[name] = "K702"
-        deadline = self.config.deadlines.contribute
-        for outcome in map(_own, self.exchange.ask(order, "train.contribute", self.members, deadline=deadline)):
-            self.record.heard(outcome.partner, outcome.code)
-            self._take(outcome, task.specs, gathered)
-        asked = time.monotonic() - started
-        contributions = gathered.contributions
-        if len(contributions) < self.config.minimum_participants:
+        asked = Asked(
+            state.run,
+            self.policy_sha256,
+            learner.name,
+            task,
+            order,
+            dict(self.members),
+            self.config.deadlines.contribute,
+            self.record.heard,
+        )
+        gathered = self.gathering.gather(asked)
+        gathered.left_out |= dict.fromkeys(set(self.config.partners) - set(self.members), VANISHED)
+        waited = time.monotonic() - started
+        participants = gathered.total.partners
+        if len(participants) < self.config.minimum_participants:
             self.say("left_out", phase="contribute", learner=learner.name, round=number, codes=gathered.left_out)
             raise FederationError(
                 "K704",
-                f"Round {number} of {learner.name}: {len(contributions)} answers, at least"
+                f"Round {number} of {learner.name}: {len(participants)} answers, at least"
                 f" {self.config.minimum_participants} are needed. Left out: {_named(gathered.left_out)}.",
                 "See docs/errors.md for the codes; start again and the run goes on from the last finished round.",
             )
-        release = _numbered(plan.aggregate(checkpoint.release, add_up(task.specs, contributions)), number)
+        release = _numbered(plan.aggregate(checkpoint.release, gathered.total), number)
         metrics = _means(gathered.metrics)
-        result = Checkpoint(release, registry.state(plan), tuple(contributions), metrics, gathered.left_out)
+        result = Checkpoint(release, registry.state(plan), participants, metrics, gathered.left_out)
         self.checkpoints.save(learner.name, result)
         self.record.round_finished(learner.name, state, result)
-        shutil.rmtree(self._scratch, ignore_errors=True)
-        self._report(learner, plan, number, gathered, asked, time.monotonic() - started)
+        self._report(learner, plan, number, gathered, waited, time.monotonic() - started)
         return result
 
-    def _take(self, outcome: Outcome, specs: tuple[TensorSpec, ...], gathered: _Round) -> None:
-        if outcome.answer is None:
-            gathered.left_out[outcome.partner] = outcome.code
-            return
-        try:
-            contribution = contribution_of(outcome.answer, specs)
-        except FederationError as error:
-            gathered.left_out[outcome.partner] = error.code
-            return
-        gathered.contributions.put(outcome.partner, contribution)
-        gathered.metrics[outcome.partner] = contribution.metrics
-
     def _report(
-        self, learner: LearnerConfig, plan: FederationPlan, number: int, gathered: _Round, asked: float, whole: float
+        self, learner: LearnerConfig, plan: FederationPlan, number: int, gathered: Gathered, waited: float, whole: float
     ) -> None:
         work = {p: m["work_seconds"] for p, m in gathered.metrics.items() if "work_seconds" in m}
         # partners share the machine's places, so their work cannot have taken less time than this
@@ -281,13 +242,13 @@ class Coordinator:
             learner=learner.name,
             round=number,
             rounds=plan.rounds,
-            participants=list(gathered.contributions),
+            participants=list(gathered.total.partners),
             left_out=gathered.left_out,
             metrics={p: {k: v for k, v in m.items() if k != "work_seconds"} for p, m in gathered.metrics.items()},
             seconds=round(whole, 3),
             work_seconds=work,
-            aggregate_seconds=round(whole - asked, 3),
-            overhead_seconds=round(max(asked - busy, 0.0), 3) if work else None,
+            aggregate_seconds=round(whole - waited, 3),
+            overhead_seconds=round(max(waited - busy, 0.0), 3) if work else None,
         )
 
     def _deliver(self, finals: Mapping[str, Checkpoint], state: RunState) -> None:
@@ -298,21 +259,13 @@ class Coordinator:
         # one more than can compute, so that no place is empty between two
         at_once = self.config.at_once + 1
         deadline = self.config.deadlines.adopt
-        answers = self.exchange.ask(order, "train.adopt", self.members, deadline=deadline, at_once=at_once)
-        for outcome in map(_own, answers):
+        for outcome in self.exchange.ask(order, "train.adopt", self.members, deadline=deadline, at_once=at_once):
             self.record.heard(outcome.partner, outcome.code)
             if outcome.answer is None:
                 self.say("left_out", partner=outcome.partner, phase="adopt", code=outcome.code)
             else:
                 metrics = dict(outcome.answer.reply.metrics)
                 self.say("adopted", partner=outcome.partner, metrics=metrics, seconds=round(outcome.seconds, 3))
-
-
-def _own(outcome: Outcome) -> Outcome:
-    """An outcome, or the code of a node that answers under another name than it was asked under."""
-    if outcome.answer is None or outcome.answer.reply.partner == outcome.partner:
-        return outcome
-    return Outcome(outcome.partner, None, IMPOSTOR, outcome.seconds)
 
 
 def _numbered(release: Release, number: int) -> Release:

@@ -61,12 +61,18 @@ class Exchange:
         return set(self.grid.get_node_ids())
 
     def ask(
-        self, order: Order, kind: str, members: Mapping[str, int], *, deadline: float, at_once: int | None = None
+        self,
+        order: Order,
+        kind: str,
+        members: Mapping[str, int],
+        *,
+        deadline: float,
+        at_once: int | None = None,
     ) -> Iterator[Outcome]:
         """Send an order to the members and give what comes back, as it comes.
 
         Every member gives exactly one outcome. An answer that a partner signed with an error's code has that code
-        and no ``answer``.
+        and no ``answer``; one under another partner's name counts as none (K769).
 
         Parameters
         ----------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -65,10 +66,20 @@ class Order:
         self._said = instruction.SerializeToString(deterministic=True)
         self._tensors = ArrayRecord(arrays)
         self._news = news or {}
+        self._steps: Mapping[int, wire.SecureStep] = {}
+
+    def with_steps(self, steps: Mapping[int, wire.SecureStep]) -> Order:
+        """Give the same order, with what each node is told of a secure sum."""
+        order = copy(self)
+        order._steps = steps
+        return order
 
     def to(self, node: int, kind: str, *, ttl: float) -> Message:
         """One message; all messages of an order share the tensors' bytes."""
-        said = ConfigRecord({"instruction": self._said, "ledger": self._news.get(node, b"")})
+        instruction = self._said
+        if node in self._steps:  # serialised messages are merged by putting them one after the other
+            instruction += wire.Instruction(secure=self._steps[node]).SerializeToString(deterministic=True)
+        said = ConfigRecord({"instruction": instruction, "ledger": self._news.get(node, b"")})
         content = RecordDict({"instruction": said, "tensors": self._tensors})
         return Message(content, node, kind, ttl=ttl)
 

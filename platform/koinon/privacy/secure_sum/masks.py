@@ -36,8 +36,8 @@ Words: TypeAlias = NDArray[np.unsignedinteger[Any]]
 """``uint32[n]`` or ``uint64[n]``, little-endian: elements of the ring of integers modulo 2^32 or 2^64."""
 
 KEY_BYTES = 32
-SEED_BYTES = 31
-"""248 bits; Flower's sharing pads to blocks of 16, and 32 bytes would cost a third block."""
+SEED_BYTES = 16
+"""128 bits, as strong as X25519, and one block of the field in which seeds are shared."""
 _CHUNK = 1 << 16
 _ZEROS = bytes(_CHUNK)
 _COUNTER = bytes(16)

@@ -168,8 +168,8 @@ class Partner:
         said = Cohort.read(cohort, self.session)
         self._mine(said.receiver)
         state, name = self._state, self._state.name
-        graph = self._graph(said)
         self._check_keys(said, verify)
+        graph = self._graph(said)
         own = {said.index: name}
         holders = [({m.index: m.keys.partner for m in said.neighbours} | own)[h] for h in graph.holders(said.index)]
         threshold = self.rules.threshold(said.size)
@@ -291,7 +291,8 @@ class Partner:
         if said.index >= said.size or said.size < self.rules.minimum:
             raise _not_neighbours()
         graph = Graph(self.session, said.size, self.rules.degree(said.size))
-        if tuple(sorted(m.index for m in said.neighbours)) != graph.neighbours(said.index):
+        named = sorted([(m.index, m.keys.partner) for m in said.neighbours] + [(said.index, self._state.name)])
+        if tuple(index for index, _ in named) != graph.holders(said.index) or named != sorted(named, key=_name):
             raise _not_neighbours()
         return graph
 
@@ -335,6 +336,10 @@ def pair_mask_key(secret: bytes, session: Session, one: tuple[int, str], other: 
     """Key of the mask that of two neighbours (number, name) the lower adds and the higher takes away."""
     (_, low), (_, high) = sorted((one, other))
     return derive(secret, "pair mask", session.digest, low, high)
+
+
+def _name(numbered: tuple[int, str]) -> str:
+    return numbered[1]
 
 
 def _not_neighbours() -> PrivacyError:

@@ -124,7 +124,7 @@ class Graph:
 
     def __init__(self, session: Session, n: int, degree: int) -> None:
         def draw(index: int) -> bytes:
-            return hashlib.sha256(session.digest + b"ring" + index.to_bytes(8, "big")).digest()
+            return hashlib.sha256(session.digest + n.to_bytes(8, "big") + index.to_bytes(8, "big")).digest()
 
         self.degree = degree
         self.ring = sorted(range(n), key=draw)

@@ -1,46 +1,44 @@
 """Secrets in shares, and shares under seal.
 
-Shamir's sharing is Flower's (PyCryptodome's field GF(2^128)). Its encryption is not used: Fernet binds no context, and
-its key agreement derives every key with an empty salt and an empty ``info``. Here shares travel under AES-256-GCM whose
-associated data names session, sender and receiver.
+Shamir's sharing is PyCryptodome's, over GF(2^128), which Flower's own shares are made of; called directly it takes a
+seed as one block, where Flower's wrapper pads it to two and costs twice. Flower's encryption is not used: Fernet binds
+no context, and its key agreement derives every key with an empty salt and an empty ``info``. Here shares travel under
+AES-256-GCM whose associated data names session, sender and receiver.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 
+from Crypto.Protocol.SecretSharing import Shamir
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from flwr.common.secure_aggregation.crypto.shamir import combine_shares, create_shares
 
 from koinon.errors import PrivacyError
 from koinon.privacy.secure_sum.masks import SEED_BYTES
 
 __all__ = ["SHARE_BYTES", "combine", "number_of", "seal", "split", "unseal"]
 
-SHARE_BYTES = 36
-"""Four bytes of the share's number, two blocks of sixteen."""
+SHARE_BYTES = 2 + SEED_BYTES
+"""Two bytes of the share's number, then its block."""
 _NONCE = 12
 
 
-def split(secret: bytes, threshold: int, holders: int) -> list[bytes]:
-    """Share a seed so that any ``threshold`` of the ``holders`` give it and fewer give nothing."""
-    return create_shares(secret, threshold, holders)
+def split(seed: bytes, threshold: int, holders: int) -> list[bytes]:
+    """Share a seed so that any ``threshold`` of the ``holders`` give it and fewer give nothing; numbers from 1."""
+    return [number.to_bytes(2, "big") + block for number, block in Shamir.split(threshold, holders, seed)]
 
 
-def combine(shares: list[bytes]) -> bytes | None:
-    """Give the seed that so many shares stand for, or ``None`` where they stand for none."""
-    try:
-        secret = combine_shares(shares)
-    except ValueError:
-        return None
-    return secret if len(secret) == SEED_BYTES else None
+def combine(shares: Sequence[bytes]) -> bytes:
+    """Give the seed that exactly ``threshold`` shares stand for; from other or fewer shares something else comes."""
+    return Shamir.combine([(number_of(share), share[2:]) for share in shares])
 
 
 def number_of(share: bytes) -> int:
-    """Tell a share's number, from 1; 0 for what is no share."""
-    return int.from_bytes(share[:4], "little") if len(share) == SHARE_BYTES else 0
+    """Tell a share's number."""
+    return int.from_bytes(share[:2], "big")
 
 
 def seal(key: bytes, content: bytes, session_digest: bytes, sender: str, receiver: str) -> bytes:
