@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from koinon.cli import federation_home, federation_members
+from koinon.cli import federation_home, federation_members, federation_releases
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,11 +25,14 @@ app = typer.Typer(help="Found a federation, host it, decide who belongs to it, t
 
 _FOUND = "Found and host"
 _MEMBERS = "Members"
+_RELEASES = "Releases"
 
 for _command in (federation_home.create, federation_home.host, federation_home.certificate, federation_home.policy):
     app.command(rich_help_panel=_FOUND)(_command)
 for _name in federation_members.__all__:
     app.command(rich_help_panel=_MEMBERS)(getattr(federation_members, _name))
+for _name in federation_releases.__all__:
+    app.command(rich_help_panel=_RELEASES)(getattr(federation_releases, _name))
 
 
 @app.command()

@@ -37,6 +37,7 @@ COMMANDS: dict[str, CommandSpec] = {
     "federation": CommandSpec(
         "koinon.cli.federation", "Found a federation, host it, decide who belongs to it, train.", _FEDERATION
     ),
+    "ledger": CommandSpec("koinon.cli.ledger", "Verify, show and export a federation's ledger.", _FEDERATION),
 }
 """Every command of ``koinon``, by name."""
 
