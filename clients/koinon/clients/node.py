@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from koinon.clients import pinning
 from koinon.clients.keys import Keys
@@ -162,14 +163,15 @@ def _ending() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _read(process: subprocess.Popen[str], log: object, tell: Callable[[str], None], last: list[str]) -> None:
+def _read(process: subprocess.Popen[str], log: TextIO, tell: Callable[[str], None], last: list[str]) -> None:
     assert process.stdout is not None
-    for line in process.stdout:
-        log.write(line)  # type: ignore[attr-defined]
-        log.flush()  # type: ignore[attr-defined]
-        last.append(line)
-        del last[:-50]
-        tell(line.rstrip("\n"))
+    with process.stdout as lines:
+        for line in lines:
+            log.write(line)
+            log.flush()
+            last.append(line)
+            del last[:-50]
+            tell(line.rstrip("\n"))
 
 
 def _end(process: subprocess.Popen[str]) -> None:
