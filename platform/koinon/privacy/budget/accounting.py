@@ -92,9 +92,11 @@ def spent(events: Sequence[Event], delta: float) -> float:
 @lru_cache(maxsize=64)
 def mass_of(epsilon: float, delta: float, kind: Literal["gaussian", "zcdp"]) -> float:
     """Return ``Σ 1/z²`` (of zCDP ``2ρ``, the same thing) that a budget may hold."""
-    from dp_accounting import GaussianDpEvent, ZCDpEvent, calibrate_dp_mechanism
+    from dp_accounting import GaussianDpEvent, NonPrivateDpEvent, ZCDpEvent, calibrate_dp_mechanism
 
     def event(multiplier: float) -> DpEvent:
+        if not multiplier:
+            return NonPrivateDpEvent()
         return GaussianDpEvent(multiplier) if kind == "gaussian" else ZCDpEvent(0.5 / multiplier**2)
 
     least = float(calibrate_dp_mechanism(lambda: _accountant(kind == "zcdp"), event, epsilon, delta, tol=1e-6))

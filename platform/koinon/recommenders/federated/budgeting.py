@@ -29,7 +29,7 @@ from koinon.privacy.budget import (
 from koinon.recommenders.federated import registry
 from koinon.recommenders.protocol import Contribution, FederationPlan, Task, TensorSpec, Total
 
-__all__ = ["Price", "check_policy", "exact", "known_noise", "noise_of", "prices", "protected"]
+__all__ = ["Price", "check_policy", "exact", "noise_of", "prices", "protected", "with_noise"]
 
 Settings = Mapping[str, bool | int | float | str]
 
@@ -184,9 +184,20 @@ def protected(
     return Contribution(arrays, n_users=privacy.people)
 
 
-def known_noise(privacy: PrivacyConfig, total: Total, noise: Mapping[str, float], minimum: int) -> Total:
-    """A total that says how much noise is in it: of every partner's under local noise, of every share otherwise."""
-    times = math.sqrt(len(total.partners))
-    if privacy.mechanism == "distributed":
-        times /= math.sqrt(privacy.noise_shares(minimum))
-    return replace(total, noise={name: times * deviation for name, deviation in noise.items()})
+def with_noise(
+    privacy: PrivacyConfig,
+    learners: Mapping[str, Settings],
+    learner: str,
+    task: Task,
+    total: Total,
+    minimum: int,
+) -> Total:
+    """A total that says how much noise is in it: all partners' under local noise, all shares' otherwise."""
+    plan = registry.plan(learner, learners[learner])
+    shares = privacy.noise_shares(minimum) if privacy.mechanism == "distributed" else 1
+    variance: dict[str, float] = {}
+    for partner in total.partners:
+        price = prices(privacy, learners, partner)[learner, task.round]
+        for name, deviation in noise_of(plan, task.specs, price).items():
+            variance[name] = variance.get(name, 0.0) + deviation**2 / shares
+    return replace(total, noise={name: math.sqrt(value) for name, value in variance.items()})
