@@ -73,6 +73,40 @@ def test_nothing_but_masked_words_and_the_protocols_messages_reaches_the_server(
     assert not list((shops[0] / "federation").rglob("*.state"))
 
 
+def test_keys_and_shares_travel_beside_the_round_before(
+    secure: Any, grid_of: Make, coordinate: Make, tmp_path: Path
+) -> None:
+    ran = coordinate(secure, grid_of(secure), tmp_path)
+    kinds = [message.metadata.message_type for message in ran.grid.sent]
+    assert [kinds.count(kind) for kind in ("query.keys", "query.share", "train.contribute", "query.unmask")] == [
+        4,
+        4,
+        8,
+        8,
+    ]
+
+
+def test_somebody_who_comes_back_is_in_the_next_sum(
+    federation: Make, shops: list[Path], grid_of: Make, coordinate: Make, tmp_path: Path
+) -> None:
+    config = federation(
+        shops,
+        aggregation="secure",
+        minimum_participants=3,
+        deadlines={"join": 0.5, "catalogue": 0.6, "contribute": 0.6, "adopt": 0.2},
+    )
+    missed: list[int] = []
+
+    def silent(node: int, message: Any) -> bool:
+        if node == 103 and message.metadata.message_type == "train.contribute" and not missed:
+            missed.append(node)
+            return True
+        return False
+
+    ran = coordinate(config, grid_of(config, silent=silent), tmp_path)
+    assert [len(event["participants"]) for event in rounds(ran)] == [3, 4]
+
+
 @pytest.mark.parametrize("when", ["query.keys", "query.share", "train.contribute", "query.unmask"])
 def test_a_partner_that_drops_out_at_any_step_costs_only_itself(
     when: str, secure: Any, shops: list[Path], federation: Make, grid_of: Make, coordinate: Make, tmp_path: Path

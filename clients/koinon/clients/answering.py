@@ -18,7 +18,7 @@ from koinon.errors import FederationError, PrivacyError
 
 if TYPE_CHECKING:
     from koinon.clients.masking import Masking
-    from koinon.clients.wire import Ask
+    from koinon.clients.wire import Ask, SecureStep
     from koinon.clients.work import Phase, Result
 
 __all__ = ["SecurePhase", "answer"]
@@ -49,11 +49,11 @@ def answer(
 
             check_server(home, said, _news(content), adopting=phase == "adopt")
         if phase == "keys" or phase == "share" or phase == "unmask":
-            ask = read_ask(said)
-            return door.cross(_step(phase, home, ask), _step_policy(phase, home, ask), home.egress_log)
+            return _step(phase, home, read_ask(said))
         with place(home.places):  # before the tensors are unpacked: whoever waits for its turn holds little memory
             result = _compute(phase, home, said, _unpacked(content))
-        return door.cross(result, _policy(phase, home, said), home.egress_log)
+        ask = read_ask(said)
+        return door.cross(result, _policy(phase, home, ask), home.egress_log, beside=_beside(phase, home, ask))
     except (Exception, SystemExit) as error:
         home.note_error(error)
         failure = error
@@ -82,27 +82,35 @@ def _compute(phase: Phase, home: Home, said: bytes, tensors: dict[str, NDArray[n
     return perform(phase, home, said, tensors, PARTNERS)
 
 
-def _step(phase: SecurePhase, home: Home, ask: Ask) -> door.SecureMessage:
+def _step(phase: SecurePhase, home: Home, ask: Ask) -> RecordDict:
+    """Take a step of a secure sum, and through the door with it."""
     ask.check(home.accepted)
-    masking = _masking(home, ask)
-    return door.SecureMessage(phase, {"keys": masking.keys, "share": masking.share, "unmask": masking.unmask}[phase]())
+    masking = _masking(home, ask, ask.secure)
+    said = {"keys": masking.keys, "share": masking.share, "unmask": masking.unmask}[phase]()
+    policy = door.Policy(home.name, f"{phase} {masking.step.learner}", masking.step.round)
+    beside = _beside(phase, home, ask)
+    return door.cross(door.SecureMessage(phase, said), policy, home.egress_log, beside=beside)
 
 
-def _masking(home: Home, ask: Ask) -> Masking:
-    if ask.secure is None:
+def _beside(phase: Phase | SecurePhase, home: Home, ask: Ask) -> door.SecureMessage | None:
+    """The step of the next round's secure sum that is to be taken beside this one."""
+    if ask.next is None:
+        return None
+    masking = _masking(home, ask, ask.next)
+    if phase == "contribute":
+        return door.SecureMessage("keys", masking.keys())
+    return door.SecureMessage("share", masking.share())
+
+
+def _masking(home: Home, ask: Ask, step: SecureStep | None) -> Masking:
+    if step is None:
         raise PrivacyError("K613", "The policy says that sums are secure, the server does not.", "Ask the operator.")
     from koinon.clients.masking import Masking
 
-    return Masking(home, ask.run, ask.agreement, ask.secure)
+    return Masking(home, ask.run, ask.agreement, step)
 
 
-def _step_policy(phase: SecurePhase, home: Home, ask: Ask) -> door.Policy:
-    step = ask.secure
-    return door.Policy(home.name, f"{phase} {step.learner if step else ''}".strip(), step.round if step else 0)
-
-
-def _policy(phase: Phase, home: Home, said: bytes) -> door.Policy:
-    ask = read_ask(said)
+def _policy(phase: Phase, home: Home, ask: Ask) -> door.Policy:
     masked = ask.task is not None and ask.agreement.secure
     charge = None
     if ask.agreement.privacy_json and phase == "contribute":
@@ -117,7 +125,7 @@ def _policy(phase: Phase, home: Home, said: bytes) -> door.Policy:
         metrics=ask.agreement.metrics,
         catalogue_public=home.catalogue_public,
         keyed=ask.agreement.keyed_catalogues,
-        mask=_masking(home, ask).mask if masked else None,
+        mask=_masking(home, ask, ask.secure).mask if masked else None,
         budget=bool(ask.agreement.privacy_json),
         charge=charge,
     )

@@ -149,7 +149,7 @@ Payload = Contribution | Catalogue | Adopted | SecureMessage | Request | BaseExc
 """Everything that may ask to leave."""
 
 
-def cross(payload: Payload, policy: Policy, egress_log: Path) -> RecordDict:
+def cross(payload: Payload, policy: Policy, egress_log: Path, *, beside: SecureMessage | None = None) -> RecordDict:
     """Check a payload against the policy, log the crossing, and return the records that travel.
 
     Parameters
@@ -162,6 +162,8 @@ def cross(payload: Payload, policy: Policy, egress_log: Path) -> RecordDict:
     egress_log
         File to which one JSON line per crossing is appended and synced before anything is returned:
         ``time, purpose, round, names, shapes, bytes, sha256`` and what else the answer holds.
+    beside
+        A message for the next round's secure sum, which travels with this answer.
 
     Returns
     -------
@@ -202,6 +204,8 @@ def cross(payload: Payload, policy: Policy, egress_log: Path) -> RecordDict:
         reply.secure = _checked_message(payload)
     else:
         raise PrivacyError("K610", f"A {type(payload).__name__} must not leave.", "Only declared payloads may.")
+    if beside is not None:
+        reply.next = _checked_message(beside)
     arrays = {name: Array(tensor) for name, tensor in tensors.items()}
     said = reply.SerializeToString(deterministic=True)
     _log(policy, reply, said, arrays, egress_log)

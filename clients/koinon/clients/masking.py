@@ -51,9 +51,10 @@ class Masking:
         self._path: Path = home.run_folder(run) / "secure" / f"{step.learner}-{step.round}-{step.attempt}.state"
 
     def keys(self) -> bytes:
-        """Draw fresh keys for this sum; states of earlier ones go."""
+        """Draw fresh keys for this sum; states of rounds before the last go, and those of failed attempts."""
         for old in self._path.parent.glob(f"{self.step.learner}-*.state"):
-            destroy_state(old)
+            if int(old.stem.split("-")[1]) != self.step.round - 1:
+                destroy_state(old)
         partner, said = Partner.begin(self.session, self.rules, self.home.name)
         save_state(self._path, partner.state())
         return said

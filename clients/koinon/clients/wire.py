@@ -113,6 +113,8 @@ class Ask:
         What is asked for, or ``None``.
     secure
         The step of a secure sum, or ``None``.
+    next
+        The step of the next round's, to be taken beside it.
     """
 
     run: str
@@ -120,6 +122,7 @@ class Ask:
     releases: Mapping[str, Release]
     task: Task | None
     secure: SecureStep | None = None
+    next: SecureStep | None = None
 
     def check(self, accepted: str) -> None:
         """Raise ``PrivacyError`` K611 unless the policy is the one that the partner's operator has accepted."""
@@ -164,7 +167,8 @@ def read_ask(said: bytes, tensors: Mapping[str, NDArray[np.generic]] | None = No
     secure = _secure(message.secure) if message.HasField("secure") else None
     if task is not None and secure is not None and (secure.learner, secure.round) != (next(iter(releases)), task.round):
         raise FederationError("K720", "A task and a secure sum are about different rounds.", "Ask the operator.")
-    return Ask(message.run, agreement, releases, task, secure)
+    following = _secure(message.next) if message.HasField("next") else None
+    return Ask(message.run, agreement, releases, task, secure, following)
 
 
 def read_policy(policy: wire.Policy) -> Agreement:

@@ -150,18 +150,20 @@ class ReleasedTensor(_message.Message):
     def __init__(self, name: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., dtype: _Optional[str] = ..., sha256: _Optional[str] = ...) -> None: ...
 
 class Instruction(_message.Message):
-    __slots__ = ("run", "policy", "releases", "task", "secure")
+    __slots__ = ("run", "policy", "releases", "task", "secure", "next")
     RUN_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
     RELEASES_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     SECURE_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FIELD_NUMBER: _ClassVar[int]
     run: str
     policy: Policy
     releases: _containers.RepeatedCompositeFieldContainer[ReleaseManifest]
     task: Task
     secure: SecureStep
-    def __init__(self, run: _Optional[str] = ..., policy: _Optional[_Union[Policy, _Mapping]] = ..., releases: _Optional[_Iterable[_Union[ReleaseManifest, _Mapping]]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., secure: _Optional[_Union[SecureStep, _Mapping]] = ...) -> None: ...
+    next: SecureStep
+    def __init__(self, run: _Optional[str] = ..., policy: _Optional[_Union[Policy, _Mapping]] = ..., releases: _Optional[_Iterable[_Union[ReleaseManifest, _Mapping]]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., secure: _Optional[_Union[SecureStep, _Mapping]] = ..., next: _Optional[_Union[SecureStep, _Mapping]] = ...) -> None: ...
 
 class SecureStep(_message.Message):
     __slots__ = ("learner", "round", "attempt", "parties", "said")
@@ -190,7 +192,7 @@ class Catalogue(_message.Message):
     def __init__(self, keys: _Optional[_Iterable[str]] = ..., public: _Optional[bool] = ..., texts: _Optional[_Iterable[str]] = ..., languages: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Reply(_message.Message):
-    __slots__ = ("partner", "round", "code", "users", "metrics", "catalogue", "secure")
+    __slots__ = ("partner", "round", "code", "users", "metrics", "catalogue", "secure", "next")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -205,6 +207,7 @@ class Reply(_message.Message):
     METRICS_FIELD_NUMBER: _ClassVar[int]
     CATALOGUE_FIELD_NUMBER: _ClassVar[int]
     SECURE_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FIELD_NUMBER: _ClassVar[int]
     partner: str
     round: int
     code: str
@@ -212,4 +215,5 @@ class Reply(_message.Message):
     metrics: _containers.ScalarMap[str, float]
     catalogue: Catalogue
     secure: bytes
-    def __init__(self, partner: _Optional[str] = ..., round: _Optional[int] = ..., code: _Optional[str] = ..., users: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., catalogue: _Optional[_Union[Catalogue, _Mapping]] = ..., secure: _Optional[bytes] = ...) -> None: ...
+    next: bytes
+    def __init__(self, partner: _Optional[str] = ..., round: _Optional[int] = ..., code: _Optional[str] = ..., users: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., catalogue: _Optional[_Union[Catalogue, _Mapping]] = ..., secure: _Optional[bytes] = ..., next: _Optional[bytes] = ...) -> None: ...

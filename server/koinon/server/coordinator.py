@@ -209,6 +209,7 @@ class Coordinator:
             order,
             dict(self.members),
             self.config.deadlines.contribute,
+            number == plan.rounds,
             self.record.heard,
         )
         gathered = self.gathering.gather(asked)

@@ -19,9 +19,13 @@ from koinon.server.checkpoints import Checkpoint, tensor_sha256
 from koinon.server.federation import setting
 from koinon.server.state.release_book import Signed
 
-__all__ = ["Answer", "Order", "catalogue_of", "contribution_of", "read_answer"]
+__all__ = ["Answer", "Order", "Steps", "catalogue_of", "contribution_of", "read_answer"]
 
 _AGGREGATION = {"sum": wire.SUM, "mean": wire.MEAN}
+
+
+Steps = tuple[wire.SecureStep, wire.SecureStep | None]
+"""What a node is told of a round's secure sum, and of the next round's."""
 
 
 class Order:
@@ -66,10 +70,10 @@ class Order:
         self._said = instruction.SerializeToString(deterministic=True)
         self._tensors = ArrayRecord(arrays)
         self._news = news or {}
-        self._steps: Mapping[int, wire.SecureStep] = {}
+        self._steps: Mapping[int, Steps] = {}
 
-    def with_steps(self, steps: Mapping[int, wire.SecureStep]) -> Order:
-        """Give the same order, with what each node is told of a secure sum."""
+    def with_steps(self, steps: Mapping[int, Steps]) -> Order:
+        """Give the same order, with what each node is told of secure sums."""
         order = copy(self)
         order._steps = steps
         return order
@@ -78,7 +82,8 @@ class Order:
         """One message; all messages of an order share the tensors' bytes."""
         instruction = self._said
         if node in self._steps:  # serialised messages are merged by putting them one after the other
-            instruction += wire.Instruction(secure=self._steps[node]).SerializeToString(deterministic=True)
+            now, following = self._steps[node]
+            instruction += wire.Instruction(secure=now, next=following).SerializeToString(deterministic=True)
         said = ConfigRecord({"instruction": instruction, "ledger": self._news.get(node, b"")})
         content = RecordDict({"instruction": said, "tensors": self._tensors})
         return Message(content, node, kind, ttl=ttl)

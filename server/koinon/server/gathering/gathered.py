@@ -27,6 +27,8 @@ class Asked:
         Partner to node.
     deadline
         Seconds that partners have for their work.
+    last
+        No round of this learner follows.
     heard
         Told of each answer to the order, with the code it came with or ``""``.
     """
@@ -38,6 +40,7 @@ class Asked:
     order: Order
     members: Mapping[str, int]
     deadline: float
+    last: bool
     heard: Callable[[str, str], None]
 
 
