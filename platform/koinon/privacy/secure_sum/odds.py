@@ -2,7 +2,7 @@
 
 Partners who drop out or conspire with the server are taken to be chosen without knowledge of the ring's order, so the
 bad ones among a partner's neighbours follow a hypergeometric distribution; the union over all partners bounds the odds
-(Bell et al. 2020, section 3.4 and lemma 3.7 bound the same events).
+(Bell et al. 2020 bound the same events).
 """
 
 from __future__ import annotations

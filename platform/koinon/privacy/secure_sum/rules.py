@@ -59,10 +59,10 @@ class Rules:
     quorum
         Share of a secret's holders (its owner and the owner's neighbours) who must hand in their shares before the
         secret is known, above 1/2 and at most 1. Above one half no server can learn both secrets of a partner by
-        telling its neighbours different stories; two thirds leave room for a sixth of the neighbours to conspire with
-        such a server (Bonawitz et al., section 6). What is left, a third, may drop out.
+        telling its neighbours different stories, and with two thirds not even one with which nearly a third of them
+        conspire (Bonawitz et al. 2017: 2 t > n + conspirators). What is left, a third, may drop out.
     density
-        Neighbours per ``log2`` of the number of partners, 2 or more. Bell et al. (section 3.4) show that O(log n) are
+        Neighbours per ``log2`` of the number of partners, 2 or more. Bell et al. (2020) show that O(log n) are
         enough; :func:`koinon.privacy.secure_sum.odds.odds` says what a number is good for.
 
     Raises
@@ -107,10 +107,10 @@ class Rules:
 
 
 class Graph:
-    """Who masks with whom: the partners in a ring in an order that nobody chose, each with the nearest on both sides.
+    """Who masks with whom: the partners in a ring, in an order drawn from the session, each with the nearest around it.
 
-    A Harary graph over a permutation drawn from the session's digest (Bell et al., algorithm 2). Both halves compute
-    it, so that a server cannot surround a partner at will.
+    A Harary graph over a permutation (Bell et al. 2020), numbers by the order of names. Both halves compute
+    it, so that a server seats nobody by hand (it may still try session after session).
 
     Parameters
     ----------

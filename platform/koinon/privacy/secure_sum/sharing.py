@@ -28,12 +28,12 @@ _NONCE = 12
 
 def split(seed: bytes, threshold: int, holders: int) -> list[bytes]:
     """Share a seed so that any ``threshold`` of the ``holders`` give it and fewer give nothing; numbers from 1."""
-    return [number.to_bytes(2, "big") + block for number, block in Shamir.split(threshold, holders, seed)]
+    return [number.to_bytes(2, "big") + block for number, block in Shamir.split(threshold, holders, seed, ssss=False)]
 
 
 def combine(shares: Sequence[bytes]) -> bytes:
     """Give the seed that exactly ``threshold`` shares stand for; from other or fewer shares something else comes."""
-    return Shamir.combine([(number_of(share), share[2:]) for share in shares])
+    return Shamir.combine([(number_of(share), share[2:]) for share in shares], ssss=False)
 
 
 def number_of(share: bytes) -> int:

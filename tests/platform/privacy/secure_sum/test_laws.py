@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import tracemalloc
 from contextlib import suppress
 from itertools import combinations_with_replacement, product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,6 +157,30 @@ def test_the_same_words_never_look_the_same_twice(carried, words_of) -> None:
     assert np.mean(np.frombuffer(first[80:], np.uint8) == np.frombuffer(second[80:], np.uint8)) < 0.3
 
 
+def test_no_length_depends_on_what_is_summed(carried) -> None:
+    def lengths(value: int) -> list[int]:
+        words = {f"partner{i:02}": np.full(50, value, dtype=np.uint32) for i in range(4)}
+        sum_ = carried(4).until("unmask", words)
+        return [len(said) for said in (*sum_.masked.values(), *sum_.told.values(), *sum_.states.values())]
+
+    assert lengths(0) == lengths(0xFFFFFFFF)
+
+
+def test_the_server_holds_one_sum_however_many_answer(carried) -> None:
+    count = 250_000
+    words = {f"partner{i:02}": np.full(count, i, dtype=np.uint32) for i in range(8)}
+    sum_ = carried(8)
+    sum_.keys()
+    sum_.shares(count)
+    said = {name: sum_.partner(name).mask(sum_.told[name], words[name]) for name in sum_.names}
+    tracemalloc.start()
+    for name, message in said.items():
+        sum_.server.take_masked(name, message)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 100_000  # a tenth of one answer
+
+
 def test_the_words_of_a_partner_are_left_as_they_were(carried, words_of) -> None:
     words = words_of(3)
     carried(3).total(words)
@@ -174,9 +201,9 @@ def test_a_server_that_tells_different_stories_gets_never_both_seeds_of_a_partne
             with suppress(PrivacyError):  # too few are called alive
                 answer = Unmask.read(sum_.partner(name).unmask(claim.to_bytes()), sum_.session)
                 got[story].append(getattr(answer, story)[victim])
-        own, mask = (combine(got[story][:threshold]) if got[story] else None for story in ("alive", "dropped"))
-        has_own = own is not None and derive(own, "commitment", digest, victim) == keys.commitment
-        has_mask = mask is not None and public_bytes(private_key(mask, digest)) == keys.mask
+        own, mask = (combine(got[story][:threshold]) if got[story] else b"" for story in ("alive", "dropped"))
+        has_own = derive(own, "commitment", digest, victim) == keys.commitment
+        has_mask = public_bytes(private_key(mask, digest)) == keys.mask
         assert has_own == (len(got["alive"]) >= threshold)
         assert not (has_own and has_mask)
 
@@ -190,5 +217,13 @@ def test_shares_below_the_threshold_give_nothing(carried, words_of, n: int, rule
     shares = list(answers.values())
     commitment = sum_.server._keys[name].commitment
     assert derive(combine(shares[:threshold]), "commitment", sum_.session.digest, name) == commitment
-    short = combine(shares[: threshold - 1])
-    assert short is None or derive(short, "commitment", sum_.session.digest, name) != commitment
+    assert derive(combine(shares[: threshold - 1]), "commitment", sum_.session.digest, name) != commitment
+
+
+def test_the_guides_example_runs() -> None:
+    guide = (Path(__file__).parents[4] / "docs" / "secure-sum.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", guide, re.S)
+    names: dict[str, object] = {}
+    exec(example, names)  # written by us
+    assert names["users"] == 300
+    assert np.abs(names["totals"]["counts"] - [4.5, 6, 3]).max() <= names["layout"].quantisers["counts"].error

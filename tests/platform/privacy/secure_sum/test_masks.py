@@ -49,11 +49,8 @@ def test_flowers_generator_is_refused_it_gives_two_seeds_one_mask_and_ours_does_
 
 
 def test_every_bit_of_a_seed_and_every_word_of_the_context_makes_another_key() -> None:
-    seed = bytes(31)
-    flipped = [
-        bytes(byte ^ (1 << bit % 8 if place == bit // 8 else 0) for place, byte in enumerate(seed))
-        for bit in range(248)
-    ]
+    seed = bytes(16)
+    flipped = [(1 << bit).to_bytes(16, "big") for bit in range(128)]
     keys = [derive(s, "own mask", b"s", "alpha") for s in (seed, *flipped)]
     keys += [
         derive(seed, *told)
@@ -65,7 +62,7 @@ def test_every_bit_of_a_seed_and_every_word_of_the_context_makes_another_key() -
             ("own mask", b"s", "beta", "alpha"),
         )
     ]
-    assert len(set(keys)) == 249 + 5
+    assert len(set(keys)) == 129 + 5
 
 
 def test_a_session_is_another_as_soon_as_run_round_policy_or_purpose_is() -> None:
@@ -112,7 +109,7 @@ def test_the_odds_bound_what_happens() -> None:
         among = holders @ bad
         lost += bool(np.any(degree + 1 - among < threshold))
         known += bool(np.any(among[bad == 0] >= threshold))
-    assert said.no_total / 5 < lost / 4000 < said.no_total < 1
+    assert said.no_total / 20 < lost / 4000 < said.no_total < 1
     assert known / 4000 <= said.known < said.tricked
 
 
