@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from koinon.cli import federation_home, federation_members, federation_releases
+from koinon.cli import federation_backup, federation_home, federation_members, federation_releases
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,6 +33,8 @@ for _name in federation_members.__all__:
     app.command(rich_help_panel=_MEMBERS)(getattr(federation_members, _name))
 for _name in federation_releases.__all__:
     app.command(rich_help_panel=_RELEASES)(getattr(federation_releases, _name))
+for _name in federation_backup.__all__:
+    app.command(rich_help_panel=_FOUND)(getattr(federation_backup, _name))
 
 
 @app.command()

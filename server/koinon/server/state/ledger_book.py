@@ -7,7 +7,7 @@ head. An entry that :meth:`LedgerBook.append` has returned is on the disk.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,7 +21,7 @@ from koinon.privacy.ledger.kinds import Kind, checked_body, checked_subject
 from koinon.privacy.signing import Signer
 from koinon.server.state.store import Base, Store
 
-__all__ = ["LedgerBook", "read_book"]
+__all__ = ["LedgerBook", "entry_of", "read_book"]
 
 
 _WHOLE = sql.BigInteger().with_variant(sql.Integer, "sqlite")
@@ -48,10 +48,7 @@ class _Row(Base):
         ValueError
             A field is of another type, or the body is not in canonical form.
         """
-        fields = {column.name: getattr(self, column.name) for column in self.__table__.columns}
-        if not isinstance(self.body, str):
-            raise ValueError("field body is of another type")
-        return Entry.of_fields({**fields, "body": parsed(self.body.encode("utf-8"))})
+        return entry_of({column.name: getattr(self, column.name) for column in self.__table__.columns})
 
 
 class _Copy(Base):
@@ -161,6 +158,42 @@ class LedgerBook:
         for partner, sequence in copies.items():
             session.merge(_Copy(partner=partner, sequence=sequence))
 
+    def recover(self, session: Session, kept: Iterable[Entry | ValueError]) -> int:
+        """Take back entries that this server has made and lost, from a copy that somebody else has kept.
+
+        Parameters
+        ----------
+        session
+            The transaction that puts the rest of the state back.
+        kept
+            The copy's entries, in order; those that are still here are held against it.
+
+        Returns
+        -------
+        int
+            How many were taken back.
+
+        Raises
+        ------
+        FederationError
+            K781 the copy is damaged, is not this server's, or tells another history.
+        """
+        head = self._head(session)
+        last, count = head.sequence if head else 0, 0
+        for entry in kept:
+            if isinstance(entry, ValueError) or not (entry.intact() and entry.signed_by(self.signer.verifier)):
+                raise _unusable("an entry of it is not this server's")
+            if entry.sequence <= last:
+                row = session.get(_Row, entry.sequence)
+                if row is None or row.hash != entry.hash:
+                    raise _unusable(f"its entry {entry.sequence} is another one than the ledger's")
+            elif entry.follows(head):
+                session.add(_row(entry))
+                head, count = entry, count + 1
+            else:
+                raise _unusable(f"entries are missing before its entry {entry.sequence}")
+        return count
+
     def _head(self, session: Session) -> Entry | None:
         row = session.scalars(sql.select(_Row).order_by(_Row.sequence.desc()).limit(1)).first()
         if row is None:
@@ -187,6 +220,23 @@ def read_book(store: Store) -> Iterator[Entry | ValueError]:
                 yield row.entry()
             except ValueError as error:
                 yield error
+
+
+def entry_of(fields: Mapping[str, Any]) -> Entry:
+    """Return the entry that a row of the table holds.
+
+    Raises
+    ------
+    ValueError
+        A field is of another type, or the body is not in canonical form.
+    """
+    if not isinstance(fields["body"], str):
+        raise ValueError("field body is of another type")
+    return Entry.of_fields({**fields, "body": parsed(fields["body"].encode("utf-8"))})
+
+
+def _unusable(why: str) -> FederationError:
+    return FederationError("K781", f"This copy of the ledger cannot be used: {why}.", "Take another partner's copy.")
 
 
 def _row(entry: Entry) -> _Row:
