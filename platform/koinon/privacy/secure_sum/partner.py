@@ -10,7 +10,16 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pydantic import BaseModel, Field, ValidationError
 
 from koinon.errors import PrivacyError
-from koinon.privacy.secure_sum.masks import SEED_BYTES, Words, add_masks, agree, derive, private_key, public_bytes
+from koinon.privacy.secure_sum.masks import (
+    SEED_BYTES,
+    Words,
+    add_masks,
+    agree,
+    derive,
+    private_key,
+    public_bytes,
+    word_type,
+)
 from koinon.privacy.secure_sum.messages import (
     Claim,
     Cohort,
@@ -212,10 +221,13 @@ class Partner:
         Raises
         ------
         PrivacyError
-            K626, K627, K628 as :meth:`share`, K630 a share was not sealed by its sender for this partner in this
-            round, K631 a sender is no neighbour, K633 too few neighbours are there.
+            K622 these are no words, K626, K627, K628 as :meth:`share`, K630 a share was not sealed by its sender for
+            this partner in this round, K631 a sender is no neighbour, K633 too few neighbours are there.
         """
         self._expect("shares")
+        bits = 8 * words.dtype.itemsize
+        if words.dtype != word_type(bits):
+            raise PrivacyError("K622", f"Values of {words.dtype} are no words of a ring.", "Pack them by a WordLayout.")
         said = Delivery.read(delivery, self.session)
         self._mine(said.receiver)
         state, digest = self._state, self.session.digest
@@ -236,7 +248,7 @@ class Partner:
             secret = agree(key_pair, member.keys.mask)
             key = pair_mask_key(secret, self.session, (state.index, state.name), (member.index, sender))
             (plus if state.index < member.index else minus).append(key)
-        message, masked = blank_masked(self.session, state.name, len(words), 8 * words.dtype.itemsize)
+        message, masked = blank_masked(self.session, state.name, len(words), bits)
         masked[:] = words
         add_masks(masked, plus, minus)
         self._become(phase="masked", held=held, neighbours=(), channel=b"", own_seed=b"", key_seed=b"")

@@ -134,6 +134,12 @@ def test_a_partner_masks_only_among_enough(carried, words_of) -> None:
     refused("K633", sum_.partner("partner00").mask, changed(delivery, boxes=two), words["partner00"])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "uint8"])
+def test_what_are_no_words_is_not_masked(carried, words_of, dtype: str) -> None:
+    sum_ = carried(3).until("masked", words_of(3))
+    refused("K622", sum_.partner("partner00").mask, sum_.told["partner00"], np.zeros(9, dtype=dtype))
+
+
 def cohort_of(sum_, name: str) -> Cohort:
     return Cohort.read(sum_.told[name], sum_.session)
 
