@@ -8,6 +8,7 @@ was accepted stays accepted, and who has applied asks instead of applying again.
 from __future__ import annotations
 
 import base64
+import os
 import re
 import shutil
 import time
@@ -247,7 +248,7 @@ def read_invitation(said: str) -> Invitation:
     FederationError
         K732, K733 as :meth:`koinon.protos.invitation.Invitation.decode`.
     """
-    if len(said) < 200 and Path(said).is_file():
+    if os.path.isfile(said):  # unlike Path's, false for a name that is too long to be one
         said = Path(said).read_text(encoding="utf-8", errors="replace")
     return Invitation.decode(said)
 

@@ -43,7 +43,8 @@ def in_words(policy: wire.Policy) -> list[str]:
         f"aggregation: {_AGGREGATION.get(policy.aggregation, policy.aggregation)}",
         f"privacy budget: {_budget(policy)}",
         f"encoder: {policy.encoder}" + (f" {policy.encoder_sha256[:12]}" if policy.encoder_sha256 else " (not pinned)"),
-        f"split: {json.dumps(json.loads(policy.split_json), sort_keys=True)}",
+        f"split: {_settings(policy.split_json)}",
+        "releases and ledger say " + ("how many took part" if policy.anonymous else "who took part"),
         f"seed: {policy.seed}",
     ]
 
@@ -61,6 +62,11 @@ def _tensor(tensor: Outlined) -> str:
 
 
 def _budget(policy: wire.Policy) -> str:
-    if policy.epsilon:
-        return f"ε = {policy.epsilon:g}, δ = {policy.delta:g} for each person"
-    return "none: what is sent is clipped, not noised"
+    if not (policy.epsilon or policy.delta or policy.privacy_json):
+        return "none: what is sent is clipped, not noised"
+    return f"ε = {policy.epsilon:g}, δ = {policy.delta:g} for each person; {_settings(policy.privacy_json)}"
+
+
+def _settings(said: str) -> str:
+    """Settings that stand in a policy as JSON, each by its name."""
+    return ", ".join(f"{key} = {json.dumps(value)}" for key, value in sorted(json.loads(said or "{}").items()))

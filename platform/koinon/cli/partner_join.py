@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -90,7 +91,7 @@ def preflight(
     from koinon.clients.joining import read_invitation
     from koinon.clients.preflight import check_invitation, check_member, refuse_if_any
 
-    if Path(target).is_dir():
+    if os.path.isdir(target):  # unlike Path's, false for a name that is too long to be one
         findings = check_member(Path(target))
     else:
         with tempfile.TemporaryDirectory() as nowhere:

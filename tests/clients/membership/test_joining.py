@@ -18,7 +18,6 @@ from koinon.clients.membership import Membership
 from koinon.errors import FederationError, KoinonError, PrivacyError
 from koinon.protos import joining_pb2 as joining
 from koinon.server.federation import Terms
-from koinon.server.membership.registry import State
 
 STATE = joining.Standing
 
@@ -213,7 +212,7 @@ def test_waiting_ends_with_approval_rejection_or_its_time(operator, shop_folder)
 
         assert member.wait(30, decide).state == STATE.APPROVED
         assert told == [STATE.APPLIED]
-        operator.registry.move("buchladen", State.SUSPENDED)
+        operator.registry.suspend("buchladen")
         with pytest.raises(Refused, match="suspended"):
             member.wait(30, decide)
 
@@ -267,7 +266,7 @@ def test_who_leaves_keeps_data_and_log_but_no_key(operator, shop_folder):
 def test_who_was_removed_can_be_invited_again(operator, shop_folder):
     joined(operator, shop_folder)
     first = Keys(shop_folder).node_public
-    operator.registry.move("buchladen", State.REMOVED)
+    operator.registry.remove("buchladen")
     assert join(operator.invite(), shop_folder, accept).state == STATE.APPLIED
     assert Keys(shop_folder).node_public != first
 
