@@ -148,7 +148,7 @@ def _ratios(people: csr_matrix, seen: Doubles, expected: Doubles, noise: Doubles
     cell, own = people.indices, people.data.astype(np.float64)
     mean, spread = np.maximum(expected[cell], 1e-6), np.maximum(noise[cell], SHARP)
     total = seen[cell]
-    ratio = ((total - mean) ** 2 - (total - own - mean) ** 2) / (2 * (mean + spread**2))
+    ratio: Doubles = ((total - mean) ** 2 - (total - own - mean) ** 2) / (2 * (mean + spread**2))
     rare = np.flatnonzero(mean < RARE)
     number = np.arange(int(RARE * 2) + 1)
     chance = poisson.pmf(number[None, :], mean[rare, None])

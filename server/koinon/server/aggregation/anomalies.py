@@ -6,7 +6,7 @@ Three figures per partner and tensor, each free of the partner's size and of whi
 ``rate``         ``log₂`` of its sum per person over the others', on common rows
 ``cosine``       of its rates to the others', on common rows
 ``excess``       share of its sum above what :func:`~koinon.server.aggregation.rules.within_reason` allows
-``heaviest``     share of its sum on its heaviest work
+``heaviest``     share of its sum on its heaviest work; ``usual``: this work's share of the others'
 =============== ============================================================================================
 
 A flag is a reason to look, not a verdict: nobody is left out for it. The thresholds lie beyond what ten honest partners
@@ -28,12 +28,16 @@ from koinon.server.aggregation.rules import Robustness, whole_of, within_reason
 
 __all__ = ["Anomaly", "anomalies"]
 
+Doubles = NDArray[np.float64]
+
 EVIDENCE = 100.0
 """Partners whose common sum is smaller are not judged."""
 RATE = 3.0
 COSINE = 0.05
 EXCESS = 0.05
-HEAVIEST = 0.1
+HEAVIEST = 0.05
+UNUSUAL = 5.0
+"""A heavy work is flagged where it weighs so many times what it weighs with the others."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Anomaly:
     cosine: float
     excess: float
     heaviest: float
+    usual: float
     codes: tuple[str, ...]
 
 
@@ -73,7 +78,8 @@ def anomalies(
             sent = contributions[partner].arrays[spec.name].astype(np.float64)
             held = cells.held(partner, spec)
             common = held & (units > own)
-            mine, theirs = sent[common] / max(own, 1), (whole - sent)[common] / (units - own)[common]
+            others = (whole - sent)[common]
+            mine, theirs = sent[common] / max(own, 1), others / (units - own)[common]
             if min(sent[common].sum(), own * theirs.sum()) < EVIDENCE:
                 continue
             believed = within_reason(spec, sent, own, whole, units, held, cells, settings)
@@ -81,25 +87,21 @@ def anomalies(
                 math.log2(mine.sum() / theirs.sum()),
                 float(mine @ theirs / (np.linalg.norm(mine) * np.linalg.norm(theirs))),
                 float(1.0 - believed.sum() / sent.sum()),
-                _heaviest(spec, sent, cells),
+                *_heaviest(cells.of_works(spec, sent[common], common), cells.of_works(spec, others, common)),
             )
             found.append(Anomaly(partner, spec.name, *figures, codes=_codes(*figures)))
     return found
 
 
-def _heaviest(spec: TensorSpec, sent: NDArray[np.float64], cells: Cells) -> float:
-    """Share of a counting tensor's sum on its heaviest work; a pair counts half for each of its works."""
-    if cells.measure(spec).rows == "works":
-        return float(sent.max() / sent.sum())
-    first, second = cells.ends()
-    return float(
-        (np.bincount(first, sent, cells.works) + np.bincount(second, sent, cells.works)).max() / sent.sum() / 2
-    )
+def _heaviest(mine: Doubles, theirs: Doubles) -> tuple[float, float]:
+    """Share of the heaviest work in one's sums by work, and its share in the others'."""
+    work = int(np.argmax(mine))
+    return float(mine[work] / mine.sum()), float(theirs[work] / theirs.sum())
 
 
-def _codes(rate: float, cosine: float, excess: float, heaviest: float) -> tuple[str, ...]:
+def _codes(rate: float, cosine: float, excess: float, heaviest: float, usual: float) -> tuple[str, ...]:
     said = (
-        ("K753", heaviest > HEAVIEST),
+        ("K753", heaviest > HEAVIEST and heaviest > UNUSUAL * usual),
         ("K755", abs(rate) > RATE),
         ("K756", cosine < COSINE),
         ("K757", excess > EXCESS),

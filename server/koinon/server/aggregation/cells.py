@@ -25,12 +25,22 @@ class Cells:
         As the plan says.
     catalogues
         By partner.
+    noise
+        Standard deviation of the privacy noise that a partner's tensor has by the policy, by tensor: noise is nobody's
+        fault.
     """
 
-    def __init__(self, release: Release, measures: Mapping[str, Measure], catalogues: Mapping[str, Catalogue]) -> None:
+    def __init__(
+        self,
+        release: Release,
+        measures: Mapping[str, Measure],
+        catalogues: Mapping[str, Catalogue],
+        noise: Mapping[str, float] | None = None,
+    ) -> None:
         self.release = release
         self.measures = measures
         self.catalogues = catalogues
+        self.noise = noise or {}
         self._works: dict[str, NDArray[np.bool_]] = {}
         self._ends: tuple[NDArray[np.int32], NDArray[np.int32]] | None = None
 
@@ -63,6 +73,15 @@ class Cells:
             first = np.repeat(np.arange(len(start) - 1, dtype=np.int32), np.diff(start))
             self._ends = first, self.release.arrays["other"].astype(np.int32)
         return self._ends
+
+    def of_works(self, spec: TensorSpec, values: NDArray[np.float64], held: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Sum a counting tensor's ``held`` cells by work, ``float64[works]``; a pair counts for both its works."""
+        if self.measure(spec).rows == "works":
+            cells = np.zeros(self.works)
+            cells[held] = values
+            return cells
+        by_first, by_second = (np.bincount(end[held], values, self.works) for end in self.ends())
+        return np.asarray(by_first + by_second, dtype=np.float64)
 
     @property
     def works(self) -> int:

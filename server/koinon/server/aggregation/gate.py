@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +60,6 @@ class Gate:
         contribution: Contribution,
         specs: Sequence[TensorSpec],
         cells: Cells,
-        *,
-        noise: Mapping[str, float] | None = None,
     ) -> None:
         """Let a contribution pass, or say why not.
 
@@ -75,8 +73,6 @@ class Gate:
             What came and what was asked for; names, shapes and dtypes agree already.
         cells
             Who can speak of what.
-        noise
-            Standard deviation that a tensor's privacy noise has by the policy: noise is no one's fault.
 
         Raises
         ------
@@ -91,8 +87,7 @@ class Gate:
         try:
             self._check_people(partner, contribution.n_users)
             for spec in specs:
-                deviation = (noise or {}).get(spec.name, 0.0)
-                self._check_values(partner, contribution, spec, cells, deviation)
+                self._check_values(partner, contribution, spec, cells)
             self._check_new(partner, f"{learner} {round_}", contribution, specs, cells)
         except FederationError as error:
             refused[partner] = error.code
@@ -107,11 +102,9 @@ class Gate:
         if people > allowed:
             raise _refused("K748", f"{partner} speaks for {people} people, at most {allowed} are allowed it")
 
-    def _check_values(
-        self, partner: str, contribution: Contribution, spec: TensorSpec, cells: Cells, deviation: float
-    ) -> None:
+    def _check_values(self, partner: str, contribution: Contribution, spec: TensorSpec, cells: Cells) -> None:
         array = contribution.arrays[spec.name]
-        measure = cells.measure(spec)
+        measure, deviation = cells.measure(spec), cells.noise.get(spec.name, 0.0)
         units = cells.units(partner, spec, contribution) if spec.aggregation == "sum" else 1
         norm = float(np.linalg.norm(array.astype(np.float64, copy=False).ravel()))
         if not math.isfinite(norm):

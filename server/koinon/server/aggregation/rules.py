@@ -145,21 +145,18 @@ def within_reason(
     if level > settings.level:
         believed, level = believed / level, 1.0
     if cells.measure(spec).rows == "pairs":
-        first, second = cells.ends()
-        first, second = first[held], second[held]
-        works = cells.works
+        known = many > 0
         # a person who took a work adds so many pairs to it, on average over works
-        readers = max(float(cells.release.arrays["counts"].sum()), 1.0)
-        pairs = max(2.0 * float(whole.sum()) / readers, 1.0)
+        pairs = max(2.0 * float(whole.sum()) / max(float(cells.release.arrays["counts"].sum()), 1.0), 1.0)
 
-        def of_works(values: Doubles) -> Doubles:
-            return np.bincount(first, values, works) + np.bincount(second, values, works)
-
-        mine, theirs = of_works(np.where(many > 0, believed, 0.0)) / pairs, of_works(others) / pairs
-        listed = of_works(many) / np.maximum(of_works((many > 0).astype(np.float64)), 1.0)
-        allowed = upper_bound(theirs, own, listed, level, settings)
-        scale = np.minimum(1.0, np.divide(allowed, mine, out=np.ones(works), where=mine > 0))
-        believed = believed * np.where(many > 0, np.minimum(scale[first], scale[second]), 1.0)
+        mine = cells.of_works(spec, np.where(known, believed, 0.0), held) / pairs
+        theirs = cells.of_works(spec, others, held) / pairs
+        listed = cells.of_works(spec, known.astype(np.float64), held)
+        people = cells.of_works(spec, many, held) / np.maximum(listed, 1.0)
+        allowed = upper_bound(theirs, own, people, level, settings)
+        scale = np.minimum(1.0, np.divide(allowed, mine, out=np.ones_like(mine), where=mine > 0))
+        first, second = (scale[end[held]] for end in cells.ends())
+        believed = believed * np.where(known, np.minimum(first, second), 1.0)
     return np.minimum(believed, upper_bound(others, own, many, level, settings))
 
 
@@ -221,7 +218,7 @@ def whole_of(spec: TensorSpec, contributions: Contributions, cells: Cells) -> tu
     total, units = np.zeros(spec.shape), np.zeros(spec.shape[0])
     for partner in sorted(contributions):
         contribution = contributions[partner]
-        total += contribution.arrays[spec.name]
+        total += contribution.arrays[spec.name].astype(np.float64)
         units += cells.units(partner, spec, contribution) * cells.held(partner, spec)
     return total, units
 
