@@ -36,6 +36,8 @@ REGISTRY: dict[str, str] = {
     "itemknn": "koinon.recommenders.conventional:ItemKNN",
     "ease": "koinon.recommenders.conventional:EASE",
     "semantic-ease": "koinon.recommenders.conventional:SemanticEASE",
+    "sasrec": "koinon.recommenders.sequential:SASRec",
+    "hstu": "koinon.recommenders.sequential:HSTU",
     "federated_popularity": "koinon.recommenders.federated.popularity:FederatedPopularity",
     "federated_gram": "koinon.recommenders.federated.gram:FederatedGram",
     "federated_adapters": "koinon.recommenders.federated.adapters:FederatedAdapters",

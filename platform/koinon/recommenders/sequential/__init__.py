@@ -1,0 +1,25 @@
+"""Sequence recommenders: SASRec and HSTU on jagged batches, with training that survives being killed.
+
+Items are free vectors, texts of the semantic space, or both: one item-encoder interface. Histories are read by three
+rules: out of order in time is put in order, what the catalogue does not hold is skipped, the newest ``length`` count.
+"""
+
+from koinon.recommenders.sequential._config import HSTUConfig, SASRecConfig, SequenceConfig, TrainingConfig
+from koinon.recommenders.sequential.cached import HistoryCache
+from koinon.recommenders.sequential.recommender import HSTU, SASRec, SequenceRecommender
+from koinon.recommenders.sequential.trainer import Epoch, Progress, Trainer, Training
+
+__all__ = [
+    "HSTU",
+    "Epoch",
+    "HSTUConfig",
+    "HistoryCache",
+    "Progress",
+    "SASRec",
+    "SASRecConfig",
+    "SequenceConfig",
+    "SequenceRecommender",
+    "Trainer",
+    "Training",
+    "TrainingConfig",
+]
