@@ -1,7 +1,7 @@
 """What a federation's two halves agree on without a word: how a policy's tensors become words, and under which rules.
 
 A word has 64 bits and a total may reach ``2^34`` in any value: that holds the clipped statistics of a billion people,
-and sixteen parties' sum is off by at most 3·10⁻⁵. Smaller words would need bounds that no policy states.
+and sixteen parties' sum is off by at most 6.2·10⁻⁵. Smaller words would need bounds that no policy states.
 """
 
 from __future__ import annotations
