@@ -71,7 +71,7 @@ class Control:
         self._client = ControlHttpClient.from_server_address(
             server_address=f"127.0.0.1:{inner.port}",
             insecure=not inner.ca,
-            root_certificates=inner.ca or None,
+            root_certificates=Path(inner.ca).read_bytes() if inner.ca else None,
             interceptors=[RuntimeVersionHttpInterceptor(component_name="koinon")],
         )
 

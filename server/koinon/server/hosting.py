@@ -162,9 +162,11 @@ def host(
     with _alone(home) as mark, open_registry(home) as registry:
         environment = {**QUIET, "FLWR_HOME": str(home.folder / "flower")}
         processes = Processes(mark, home.logs, environment)
+        inner = InnerPort(free_port(), "" if insecure else str(home.authority.ca_file))
+        control = Control(inner)
         try:
-            inner = _start_superlink(home, processes, insecure=insecure)
-            keys = _NodeKeys(home, registry, Control(inner))
+            _start_superlink(home, processes, inner)
+            keys = _NodeKeys(home, registry, control)
             _wait(processes, keys, home)
             inner.write(home.control_file)
             with serve_joining(home, registry, insecure=insecure):
@@ -178,6 +180,7 @@ def host(
                     keys.follow()
         finally:
             home.control_file.unlink(missing_ok=True)
+            control.close()
             processes.end()
 
 
@@ -216,18 +219,16 @@ def _alone(home: FederationHome) -> Iterator[str]:
         lock.truncate(0)
 
 
-def _start_superlink(home: FederationHome, processes: Processes, *, insecure: bool) -> InnerPort:
-    inner = InnerPort(free_port(), "" if insecure else str(home.authority.ca_file))
+def _start_superlink(home: FederationHome, processes: Processes, inner: InnerPort) -> None:
     if not home.nodes_file.exists():
         write_nodes(home.nodes_file, {})
     command = [sys.executable, "-m", "koinon.server.superlink", "--listen", home.host.listens_on]
     command += ["--port", str(home.host.port), "--inside", str(inner.port)]
     command += ["--database", str(home.folder / "superlink.db"), "--nodes", str(home.nodes_file)]
-    if not insecure:
+    if inner.ca:
         certificate, key = home.authority.server_files
         command += ["--ca", inner.ca, "--certificate", str(certificate), "--key", str(key)]
     processes.start("superlink", command)
-    return inner
 
 
 def _wait(processes: Processes, keys: _NodeKeys, home: FederationHome) -> None:

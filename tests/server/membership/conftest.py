@@ -145,7 +145,7 @@ def _home(folder: Path, **changes: object) -> FederationHome:
     return FederationHome.create(folder, terms, HostConfig(address="127.0.0.1", port=port, join_port=free_port()))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_home() -> Callable[..., FederationHome]:
     return _home
 
