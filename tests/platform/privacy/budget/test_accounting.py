@@ -62,9 +62,7 @@ def test_all_shares_together_cost_the_budget_and_never_more(epsilon, shares, cop
 
 @pytest.mark.parametrize("mechanism", ["local", "distributed"])
 def test_every_round_of_every_learner_run_and_audit_together_cost_the_budget(mechanism):
-    privacy = PrivacyConfig(
-        epsilon=3.0, delta=DELTA, people=1000, partners=4, runs=2, audits=0.25, mechanism=mechanism
-    )
+    privacy = PrivacyConfig(epsilon=3.0, delta=DELTA, people=1000, partners=4, runs=2, audits=0.25, mechanism=mechanism)
     listed = prices(privacy, LEARNERS, "alpha")
     assert len(listed) == 2 + 6 + 3
     audit = events_of(privacy, multiplier_of(privacy, privacy.audits, 4), 4)
