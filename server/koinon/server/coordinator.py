@@ -29,7 +29,13 @@ from koinon.server.state.release_book import Signed
 from koinon.server.wire import Order, catalogue_of
 from koinon.space import Space
 
-__all__ = ["Coordinator"]
+__all__ = ["PROTECTION", "Coordinator"]
+
+PROTECTION = {
+    False: "none: the server sees each partner's sums in the clear",
+    True: "secure aggregation: the server sees the total of at least three partners' sums",
+}
+"""What a release says of how the sums in it were gathered, by whether it was securely."""
 
 
 class Coordinator:
@@ -180,7 +186,7 @@ class Coordinator:
         started = time.monotonic()
         catalogues = [self.catalogues[name] for name in sorted(self.catalogues)]
         release = plan.initial(catalogues, self.space, rng=np.random.default_rng(self.config.seed))
-        checkpoint = Checkpoint(_numbered(release, 0), registry.state(plan), ())
+        checkpoint = Checkpoint(self._numbered(release, 0), registry.state(plan), ())
         self.checkpoints.save(learner.name, checkpoint)
         self.say("initial", learner=learner.name, seconds=round(time.monotonic() - started, 3))
         return checkpoint
@@ -224,13 +230,17 @@ class Coordinator:
                 f" {self.config.minimum_participants} are needed. Left out: {_named(gathered.left_out)}.",
                 "See docs/errors.md for the codes; start again and the run goes on from the last finished round.",
             )
-        release = _numbered(plan.aggregate(checkpoint.release, gathered.total), number)
+        release = self._numbered(plan.aggregate(checkpoint.release, gathered.total), number)
         metrics = _means(gathered.metrics)
         result = Checkpoint(release, registry.state(plan), participants, metrics, gathered.left_out)
         self.checkpoints.save(learner.name, result)
         self.record.round_finished(learner.name, state, result)
         self._report(learner, plan, number, gathered, waited, time.monotonic() - started)
         return result
+
+    def _numbered(self, release: Release, number: int) -> Release:
+        info = {**release.info, "protection": PROTECTION[self.config.aggregation == "secure"]}
+        return Release(number, release.recommender, release.arrays, info)
 
     def _report(
         self, learner: LearnerConfig, plan: FederationPlan, number: int, gathered: Gathered, waited: float, whole: float
@@ -267,10 +277,6 @@ class Coordinator:
             else:
                 metrics = dict(outcome.answer.reply.metrics)
                 self.say("adopted", partner=outcome.partner, metrics=metrics, seconds=round(outcome.seconds, 3))
-
-
-def _numbered(release: Release, number: int) -> Release:
-    return Release(number, release.recommender, release.arrays, release.info)
 
 
 def _means(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from koinon.data.public.store import cache_folder, get
 from koinon.recommenders import FederatedRecommender, Request
 from koinon.recommenders.conventional import EASE, EaseConfig, SemanticEASE, SemanticEaseConfig
 from koinon.recommenders.federated import registry
-from koinon.recommenders.federated.gram import UNPROTECTED, FederatedGram, GramConfig, GramPlan
+from koinon.recommenders.federated.gram import FederatedGram, GramConfig, GramPlan
 from koinon.recommenders.federated.gram_sums import own_counts, own_pairs, pair_list
 from koinon.recommenders.federated.gram_tuning import reheld
 from koinon.recommenders.federated.identities import catalogue_of
@@ -199,11 +199,10 @@ def test_a_limited_list_leaves_every_partner_a_solvable_matrix(shop):
         assert np.isfinite(fitted(domain, release, config).weights).all()
 
 
-def test_rare_sums_are_held_back_on_request_and_the_release_says_it_is_unprotected(shop):
+def test_rare_sums_are_held_back_on_request(shop):
     release = federate(cut_by_users(shop.train, 2), GramConfig(support=3.0))
     pairs = release.arrays["pairs"]
     assert np.all((pairs == 0) | (pairs >= 3))
-    assert release.info["protection"] == UNPROTECTED
 
 
 def test_the_plan_goes_on_after_a_restart(shop):

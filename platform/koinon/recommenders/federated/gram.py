@@ -7,8 +7,8 @@ solves EASE with the semantic prior.
 
 What one person adds is bounded: their vector of counts, and their vector of pairs, are each scaled down to an L2 norm
 of ``clip`` (:mod:`koinon.recommenders.federated.gram_sums` has the proof). Under a privacy budget the sums are noisy,
-and a partner reads of the pairs what stands out of the noise. The sums reach the server in the clear until they are
-added up by secure aggregation: the release says so (``info["protection"]``).
+and a partner reads of the pairs what stands out of the noise. Whether the server sees each partner's sums or their
+total alone is the federation's choice (``aggregation``); the release says which (``info["protection"]``).
 """
 
 from __future__ import annotations
@@ -38,9 +38,7 @@ from koinon.recommenders.federated.pairs import choose_pairs
 from koinon.recommenders.protocol import Catalogue, Contribution, Measure, Release, Task, TensorSpec, Total
 from koinon.space import Space
 
-__all__ = ["UNPROTECTED", "FederatedGram", "GramConfig", "GramPlan"]
-
-UNPROTECTED = "none: the server sees each partner's sums in the clear"
+__all__ = ["FederatedGram", "GramConfig", "GramPlan"]
 
 
 class GramConfig(SemanticEaseConfig):
@@ -100,7 +98,6 @@ class GramPlan:
             "counts": np.zeros(works.n, dtype=np.float32),
         }
         info: dict[str, float | int | str] = {
-            "protection": UNPROTECTED,
             "identities": works.n,
             "clip": self.config.clip,
         }

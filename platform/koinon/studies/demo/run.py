@@ -140,7 +140,7 @@ def run_demo(
         results = build_results(
             DemoResults(
                 partners=partners,
-                federation=_how_it_ran(result, folders),
+                federation=_how_it_ran(result, federation, folders),
                 seed=config.seed,
                 command=command,
                 curves=measure.curves(result.rounds, result.adopted),
@@ -166,6 +166,8 @@ def _federation(config: DemoConfig, folders: Mapping[str, Path], split: SplitCon
         split=split,
         learners=tuple(LearnerConfig(name=name) for name in measure.LEARNERS),
         metrics=("ndcg@10", "work_seconds", *(f"ndcg@10/{arm}" for arm in ARMS)),
+        aggregation="secure",
+        minimum_participants=3,
         seed=config.seed,
     )
 
@@ -177,7 +179,7 @@ def _write_federation_file(path: Path, federation: FederationConfig) -> None:
     write_atomically(path, federation.model_copy(update={"partners": relative}).to_toml())
 
 
-def _how_it_ran(result: FederationResult, folders: Mapping[str, Path]) -> Federation:
+def _how_it_ran(result: FederationResult, federation: FederationConfig, folders: Mapping[str, Path]) -> Federation:
     left = {name: measure.egress(folder) for name, folder in folders.items()}
     overheads = [event["overhead_seconds"] for event in result.rounds if event.get("overhead_seconds") is not None]
     rounds: dict[str, int] = {}
@@ -192,7 +194,7 @@ def _how_it_ran(result: FederationResult, folders: Mapping[str, Path]) -> Federa
         bytes=sum(one.bytes for one in left.values()),
         overhead_seconds=sum(overheads) if overheads else None,
         seconds=result.seconds,
-        unprotected_sums=True,
+        unprotected_sums=federation.aggregation != "secure",
         egress=left,
         vanished=vanished,
     )

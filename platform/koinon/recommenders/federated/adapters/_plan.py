@@ -15,9 +15,7 @@ from koinon.recommenders.federated.identities import match_identities
 from koinon.recommenders.protocol import Catalogue, Measure, Release, Task, TensorSpec, Total
 from koinon.space import Space
 
-__all__ = ["UNPROTECTED", "AdaptersPlan"]
-
-UNPROTECTED = "none: the server sees each partner's sums in the clear"
+__all__ = ["AdaptersPlan"]
 
 
 class AdaptersPlan:
@@ -67,7 +65,6 @@ class AdaptersPlan:
             "basis": orthonormal(rng.standard_normal((works.n, width))),
         }
         info: dict[str, float | int | str] = {
-            "protection": UNPROTECTED,
             "clip": self.config.clip,
             "dimension": 2 * space.dimension,
         }
