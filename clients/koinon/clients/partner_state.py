@@ -10,6 +10,7 @@ from pathlib import Path
 from koinon.clients.home import Home
 from koinon.clients.wire import Agreement
 from koinon.data import Domain, Split, Vault, make_split
+from koinon.errors import PrivacyError
 from koinon.privacy import read_match_key
 from koinon.recommenders.federated.identities import catalogue_of
 from koinon.recommenders.protocol import Catalogue
@@ -48,8 +49,24 @@ class PartnerState:
 
     @cached_property
     def space(self) -> Space | None:
-        """The pinned encoder over this partner's vector cache; ``None`` where the federation has none."""
-        return None if self.agreement.encoder == "none" else _space(self.agreement.encoder)
+        """The pinned encoder over this partner's vector cache; ``None`` where the federation has none.
+
+        Raises
+        ------
+        PrivacyError
+            K644 the encoder installed here is not the one the policy pins.
+        """
+        uri, pinned = self.agreement.encoder, self.agreement.encoder_sha256
+        if uri == "none":
+            return None
+        space = _space(uri)
+        if pinned and space.fingerprint != pinned:
+            raise PrivacyError(
+                "K644",
+                f"The encoder {uri} here ({space.fingerprint[:12]}) is not the one the policy pins ({pinned[:12]}).",
+                "Fetch the very weights that the operator names; vectors of two encoders do not compare.",
+            )
+        return space
 
     @property
     def public(self) -> bool:

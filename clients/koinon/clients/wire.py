@@ -41,6 +41,8 @@ class Agreement:
         Tensors leave masked, so that the server sees totals alone.
     privacy_json
         The privacy budget, or ``""``.
+    encoder_sha256
+        Fingerprint that the encoder must have, or ``""``.
     """
 
     federation: str
@@ -54,6 +56,7 @@ class Agreement:
     minimum_participants: int = 1
     secure: bool = False
     privacy_json: str = ""
+    encoder_sha256: str = ""
 
     @property
     def privacy(self) -> PrivacyConfig | None:
@@ -176,6 +179,7 @@ def read_policy(policy: wire.Policy) -> Agreement:
     return Agreement(
         federation=policy.federation,
         encoder=policy.encoder,
+        encoder_sha256=policy.encoder_sha256,
         split_json=policy.split_json,
         learners={entry.name: {k: _value(v) for k, v in entry.settings.items()} for entry in policy.learners},
         metrics=frozenset(policy.metrics),

@@ -9,6 +9,10 @@ from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 from koinon.clients import pinning
 from koinon.clients.answering import answer
+from koinon.clients.home import Home
+from koinon.clients.partner_state import PartnerState
+from koinon.clients.wire import read_policy
+from koinon.data import Vault
 from koinon.errors import PrivacyError
 from koinon.protos import federation_pb2 as wire
 
@@ -39,3 +43,14 @@ def test_another_app_is_named():
     pinning.check_app(pinning.app_sha256())
     with pytest.raises(PrivacyError, match="K643"):
         pinning.check_app("0" * 64)
+
+
+def test_another_encoder_than_the_pinned_one_makes_no_vectors(shop_folder):
+    policy = wire.Policy(encoder="use-multilingual", encoder_sha256="0" * 64, split_json="{}")
+    state = PartnerState(Home(shop_folder, "buchladen", ""), Vault(shop_folder), read_policy(policy))
+    with pytest.raises(PrivacyError, match="K644"):
+        _ = state.space
+    policy.encoder_sha256 = ""
+    unpinned = PartnerState(Home(shop_folder, "buchladen", ""), Vault(shop_folder), read_policy(policy)).space
+    policy.encoder_sha256 = unpinned.fingerprint
+    assert PartnerState(Home(shop_folder, "buchladen", ""), Vault(shop_folder), read_policy(policy)).space is unpinned
