@@ -147,3 +147,23 @@ def test_releases_are_listed_and_the_newest_can_be_withdrawn(out: Path, capsys: 
     status, _, error = koinon(capsys, "federation", "rollback", out, "gram")
     assert (status, "K777" in error) == (8, True)
     assert koinon(capsys, "ledger", "verify", out)[0] == 0
+
+
+def test_a_backup_restores_to_a_folder_whose_ledger_verifies(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, said, warned = koinon(capsys, "federation", "backup", out, tmp_path / "shops.backup")
+    assert (status, said.startswith(f"{tmp_path / 'shops.backup'}: shops, ")) == (0, True)
+    assert "private keys" in warned
+    koinon(capsys, "federation", "rollback", out, "gram")
+    koinon(capsys, "ledger", "export", out, tmp_path / "copy.jsonl")
+    again = tmp_path / "again"
+    status, said, _ = koinon(
+        capsys, "federation", "restore", tmp_path / "shops.backup", again, "--ledger", tmp_path / "copy.jsonl"
+    )
+    assert status == 0
+    assert koinon(capsys, "ledger", "verify", again, "--against", tmp_path / "copy.jsonl")[0] == 0
+    listed = json.loads(koinon(capsys, "federation", "releases", again, "--json")[1])
+    assert [row["withdrawn"] for row in listed] == [False, True]
+    status, _, error = koinon(capsys, "federation", "restore", tmp_path / "shops.backup", again)
+    assert (status, "K783" in error) == (8, True)
