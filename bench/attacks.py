@@ -117,7 +117,7 @@ class Federation:
         stands, rule = DEFENCES[defence]
         release = self.start
         with tempfile.TemporaryDirectory() as folder:
-            gate = Gate(Path(folder) / "gate.json")
+            gate = Gate(Path(folder) / "gate.json", "run")
             for round_ in (1, 2):
                 task = self.plan.task(release, round_)
                 cells = Cells(release, self.plan.measures, self.catalogues)

@@ -183,6 +183,9 @@ def _round_line(event: Mapping[str, Any]) -> str:
     ]
     if event.get("overhead_seconds") is not None:
         said.append(f"of which {event['overhead_seconds']:.1f} s overhead")
+    odd = [f"{a['partner']} {a['tensor']} ({', '.join(a['codes'])})" for a in event.get("anomalies", ()) if a["codes"]]
+    if odd:
+        said.append("look at " + ", ".join(odd))
     if missing:
         said.append("without " + ", ".join(missing))
     if figures:

@@ -18,7 +18,9 @@ from flwr.serverapp import Grid
 
 from koinon.errors import FederationError
 from koinon.recommenders.federated import registry
-from koinon.recommenders.protocol import Catalogue, FederationPlan, Release
+from koinon.recommenders.federated.budgeting import noise_of, prices
+from koinon.recommenders.protocol import Catalogue, FederationPlan, Release, Task
+from koinon.server.aggregation import Cells, Gate
 from koinon.server.checkpoints import Checkpoint, Checkpoints, RunState
 from koinon.server.exchange import IMPOSTOR, VANISHED, Exchange
 from koinon.server.federation import FederationConfig, LearnerConfig
@@ -85,11 +87,6 @@ class Coordinator:
         self._asked: set[int] = set()
         self._published: dict[str, Signed] = {}
         self._scratch = out / "scratch"
-        self.gathering: OpenGathering | SecureGathering
-        if config.aggregation == "secure":
-            self.gathering = SecureGathering(self.exchange, self.policy, deadline=config.deadlines.catalogue)
-        else:
-            self.gathering = OpenGathering(self.exchange, self._scratch)
 
     def run(self) -> None:
         """Gather the partners, train every learner, publish, deliver.
@@ -101,6 +98,7 @@ class Coordinator:
         """
         shutil.rmtree(self._scratch, ignore_errors=True)
         state = self._begin()
+        self.gathering = self._gathering(state)
         started = time.monotonic()
         try:
             self._gather(state, wait=self.config.deadlines.join)
@@ -121,6 +119,15 @@ class Coordinator:
         self.say("started", run=state.run, partners=sorted(self.config.partners))
         self.record.run_started(state, len(self.config.partners), resumed=False)
         return state
+
+    def _gathering(self, state: RunState) -> OpenGathering | SecureGathering:
+        """How this run's answers are gathered."""
+        config = self.config
+        if config.aggregation == "secure":
+            return SecureGathering(self.exchange, self.policy, deadline=config.deadlines.catalogue)
+        largest = config.robustness.largest_partner
+        gate = Gate(self.checkpoints.folder / "gate.json", state.run, largest_partner=largest)
+        return OpenGathering(self.exchange, self._scratch, gate, config.aggregation, config.robustness)
 
     def _gather(self, state: RunState, *, wait: float) -> None:
         """Learn which node is which partner; nodes not met before are asked for their catalogue."""
@@ -215,6 +222,7 @@ class Coordinator:
             order,
             dict(self.members),
             self.config.deadlines.contribute,
+            Cells(checkpoint.release, plan.measures, self.catalogues, self._noise(learner, plan, task)),
             number == plan.rounds,
             self.record.heard,
         )
@@ -235,12 +243,26 @@ class Coordinator:
         result = Checkpoint(release, registry.state(plan), participants, metrics, gathered.left_out)
         self.checkpoints.save(learner.name, result)
         self.record.round_finished(learner.name, state, result)
+        self.record.stood_out(learner.name, state, number, gathered.suspicions())
         self._report(learner, plan, number, gathered, waited, time.monotonic() - started)
         return result
 
     def _numbered(self, release: Release, number: int) -> Release:
         info = {**release.info, "protection": PROTECTION[self.config.aggregation == "secure"]}
         return Release(number, release.recommender, release.arrays, info)
+
+    def _noise(self, learner: LearnerConfig, plan: FederationPlan, task: Task) -> dict[str, float]:
+        """Standard deviation that each tensor of a partner may have by the policy."""
+        privacy = self.config.privacy
+        if privacy is None:
+            return {}
+        learners = {each.name: each.settings for each in self.config.learners}
+        found: dict[str, float] = {}
+        for partner in self.config.partners:
+            price = prices(privacy, learners, partner)[learner.name, task.round]
+            for name, deviation in noise_of(plan, task.specs, price).items():
+                found[name] = max(found.get(name, 0.0), deviation)
+        return found
 
     def _report(
         self, learner: LearnerConfig, plan: FederationPlan, number: int, gathered: Gathered, waited: float, whole: float
@@ -255,6 +277,7 @@ class Coordinator:
             rounds=plan.rounds,
             participants=list(gathered.total.partners),
             left_out=gathered.left_out,
+            anomalies=[anomaly.plain() for anomaly in gathered.anomalies],
             metrics={p: {k: v for k, v in m.items() if k != "work_seconds"} for p, m in gathered.metrics.items()},
             seconds=round(whole, 3),
             work_seconds=work,

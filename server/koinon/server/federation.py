@@ -15,6 +15,7 @@ from koinon.privacy.budget import PrivacyConfig
 from koinon.protos import federation_pb2 as wire
 from koinon.recommenders.federated.budgeting import check_policy
 from koinon.recommenders.federated.registry import LEARNERS
+from koinon.server.aggregation import Robustness
 from koinon.space import DEFAULT_ENCODER
 
 __all__ = ["AggregationRule", "Deadlines", "FederationConfig", "LearnerConfig", "Mode", "Terms"]
@@ -22,9 +23,9 @@ __all__ = ["AggregationRule", "Deadlines", "FederationConfig", "LearnerConfig", 
 Mode = Literal["simulation", "processes"]
 """``simulation``: Flower's simulation on Ray. ``processes``: one SuperLink and one SuperNode per partner."""
 
-AggregationRule = Literal["plain", "secure", "trimmed_mean", "median", "krum"]
+AggregationRule = Literal["plain", "secure", "bounded", "trimmed_mean", "median", "krum"]
 """How the server adds up what partners send. ``plain``: it sees each one's; ``secure``: it sees only totals; the others
-outvote what stands out, and see each one's."""
+bound or outvote what stands out (:mod:`koinon.server.aggregation`), and see each one's."""
 
 SECURE_COHORT = 3
 """With fewer, two contributors could subtract themselves from a total and read the third."""
@@ -77,6 +78,8 @@ class Terms(Config):
     minimum_participants: int = Field(default=2, ge=1)
     """A round with fewer answers fails; with secure aggregation at least 3."""
     aggregation: AggregationRule = "plain"
+    robustness: Robustness = Robustness()
+    """What the server takes for out of line. It is the server's own and no part of the policy."""
     privacy: PrivacyConfig | None = None
     """What the partners together may tell of one person; ``None``: no differential privacy."""
     keyed_catalogues: bool = False
@@ -96,6 +99,8 @@ class Terms(Config):
             raise ValueError("a learner is named twice")
         if self.aggregation == "secure" and self.minimum_participants < SECURE_COHORT:
             raise ValueError(f"secure aggregation needs minimum_participants = {SECURE_COHORT} or more")
+        if self.privacy is not None and self.aggregation not in ("plain", "secure"):
+            raise ValueError(f"{self.aggregation} compares single partners, which a privacy budget's noise drowns")
         if self.privacy is not None:
             check_policy(
                 self.privacy,

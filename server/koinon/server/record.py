@@ -108,6 +108,15 @@ class Record:
             self.book.note_shown(session, self._heard)
         self._heard.clear()
 
+    def stood_out(self, learner: str, state: RunState, round_: int, codes: Mapping[str, set[str]]) -> None:
+        """Who was refused, or looked unlike the others, in a round: by partner the codes.
+
+        Nothing where the policy keeps it from being known who took part.
+        """
+        for partner, said in sorted(codes.items()) if not self.anonymous else ():
+            for code in sorted(said):
+                self.book.append(Kind.ANOMALY, partner, run=state.run, learner=learner, round=round_, code=code)
+
     def published(self, learner: str, checkpoint: Checkpoint, state: RunState) -> Listed:
         """Publish a learner's last round as a signed release."""
         return self.releases.publish(learner, checkpoint, state)

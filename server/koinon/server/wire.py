@@ -121,22 +121,25 @@ def contribution_of(answer: Answer, specs: Sequence[TensorSpec]) -> Contribution
     Raises
     ------
     FederationError
-        K703 other tensors, shapes or dtypes than asked for, or a value that is not finite.
+        K785 other tensors, shapes or dtypes than asked for, or a number of people below 0; K786 a value that is not
+        finite.
     """
     tensors: Mapping[str, Array] = answer.tensors if answer.tensors is not None else {}
     arrays: dict[str, NDArray[np.generic]] = {}
     wanted = {spec.name: (spec.dtype, tuple(spec.shape)) for spec in specs}
     if set(tensors) != set(wanted) or answer.reply.users < 0:
-        raise _wrong()
+        raise _unasked()
     for name, array in tensors.items():
         if (array.dtype, tuple(array.shape)) != wanted[name]:
-            raise _wrong()
+            raise _unasked()
         try:
             value = array.numpy()
         except (ValueError, TypeError, EOFError) as error:
-            raise _wrong() from error
-        if (value.dtype.name, value.shape) != wanted[name] or not np.isfinite(value).all():
-            raise _wrong()
+            raise _unasked() from error
+        if (value.dtype.name, value.shape) != wanted[name]:
+            raise _unasked()
+        if not np.isfinite(value).all():
+            raise FederationError("K786", f"A partner sent {name} with a value that is not finite.", "It is left out.")
         arrays[name] = value
     return Contribution(arrays, int(answer.reply.users), dict(answer.reply.metrics))
 
@@ -158,6 +161,10 @@ def catalogue_of(answer: Answer) -> Catalogue:
         texts=tuple(said.texts) if said.public else None,
         languages=tuple(said.languages) if said.public else None,
     )
+
+
+def _unasked() -> FederationError:
+    return FederationError("K785", "A partner sent other tensors than it was asked for.", "Are all on one version?")
 
 
 def _wrong() -> FederationError:

@@ -8,7 +8,7 @@ contributions, so none of it goes together with secure aggregation, where the se
 
 from koinon.server.aggregation.anomalies import Anomaly, anomalies
 from koinon.server.aggregation.cells import Cells
-from koinon.server.aggregation.gate import Gate
+from koinon.server.aggregation.gate import REFUSALS, Gate
 from koinon.server.aggregation.rules import RULES, Robustness, aggregate
 
-__all__ = ["RULES", "Anomaly", "Cells", "Gate", "Robustness", "aggregate", "anomalies"]
+__all__ = ["REFUSALS", "RULES", "Anomaly", "Cells", "Gate", "Robustness", "aggregate", "anomalies"]

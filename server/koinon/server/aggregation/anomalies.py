@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,8 +48,8 @@ class Anomaly:
     Attributes
     ----------
     codes
-        ``K755`` far more or less per person than the others, ``K756`` another direction, ``K757`` much above what
-        the others let expect, ``K753`` one work carries much of it; empty where nothing stands out.
+        ``K793`` far more or less per person than the others, ``K794`` another direction, ``K795`` much above what
+        the others let expect, ``K792`` one work carries much of it; empty where nothing stands out.
     """
 
     partner: str
@@ -60,17 +61,22 @@ class Anomaly:
     usual: float
     codes: tuple[str, ...]
 
+    def plain(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        figures = {name: round(value, 4) for name, value in vars(self).items() if isinstance(value, float)}
+        return {"partner": self.partner, "tensor": self.tensor, **figures, "codes": list(self.codes)}
+
 
 def anomalies(
     specs: Sequence[TensorSpec], contributions: Mapping[str, Contribution], cells: Cells, settings: Robustness
 ) -> list[Anomaly]:
-    """Compare every partner with the others together, tensor by tensor; only tensors that count works are judged.
+    """Compare every partner with the others together, tensor by tensor; only tensors that count works, without noise.
 
     A partner that shares too little with the others to say anything is not in the list.
     """
     found = []
     for spec in specs:
-        if cells.measure(spec).rows is None or cells.measure(spec).least < 0:
+        if cells.measure(spec).rows is None or cells.measure(spec).least < 0 or spec.name in cells.noise:
             continue
         whole, units = whole_of(spec, contributions, cells)
         for partner in sorted(contributions):
@@ -101,9 +107,9 @@ def _heaviest(mine: Doubles, theirs: Doubles) -> tuple[float, float]:
 
 def _codes(rate: float, cosine: float, excess: float, heaviest: float, usual: float) -> tuple[str, ...]:
     said = (
-        ("K753", heaviest > HEAVIEST and heaviest > UNUSUAL * usual),
-        ("K755", abs(rate) > RATE),
-        ("K756", cosine < COSINE),
-        ("K757", excess > EXCESS),
+        ("K792", heaviest > HEAVIEST and heaviest > UNUSUAL * usual),
+        ("K793", abs(rate) > RATE),
+        ("K794", cosine < COSINE),
+        ("K795", excess > EXCESS),
     )
     return tuple(code for code, stands_out in said if stands_out)

@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,10 @@ from koinon.errors import FederationError
 from koinon.recommenders.protocol import Contribution, TensorSpec
 from koinon.server.aggregation.cells import Cells
 
-__all__ = ["Gate"]
+__all__ = ["REFUSALS", "Gate"]
+
+REFUSALS = frozenset({"K785", "K786", "K787", "K788", "K789", "K790", "K791"})
+"""Codes under which a contribution is refused for what it holds."""
 
 SLACK = 1.0 + 1e-4
 """Sums of float32 are not exact."""
@@ -37,16 +41,19 @@ class Gate:
     Parameters
     ----------
     memory
-        File that keeps what must be known again after a restart: the people each partner has claimed, and digests of
-        what it sent. It belongs to one run; an absent file begins anew.
+        File that keeps what must be known again after a restart: the people each partner has claimed, who was refused,
+        and digests of what was sent.
+    run
+        The run it belongs to; what another run has left is forgotten.
     largest_partner
         People one partner may speak for; ``None``: as many as its first answer says.
     """
 
-    def __init__(self, memory: Path, *, largest_partner: int | None = None) -> None:
+    def __init__(self, memory: Path, run: str, *, largest_partner: int | None = None) -> None:
         self.memory = memory
+        self.run = run
         self.largest_partner = largest_partner
-        kept = json.loads(memory.read_text(encoding="utf-8")) if memory.is_file() else {}
+        kept = _kept(memory, run)
         self.people: dict[str, int] = kept.get("people", {})
         self.refused: dict[str, dict[str, str]] = kept.get("refused", {})
         """By learner and partner the code for which it is out."""
@@ -77,8 +84,8 @@ class Gate:
         Raises
         ------
         FederationError
-            K746 a value is not finite; K747 more than its people can come to, in one cell or on the whole; K748 more
-            people than approved or first claimed; K749 figures for works it does not list; K751 the bytes of an earlier
+            K786 a value is not finite; K787 more than its people can come to, in one cell or on the whole; K788 more
+            people than approved or first claimed; K789 figures for works it does not list; K791 the bytes of an earlier
             round, or another partner's.
         """
         refused = self.refused.setdefault(learner, {})
@@ -95,12 +102,13 @@ class Gate:
 
     def save(self) -> None:
         """Write down what must be known after a restart."""
-        write_atomically(self.memory, json.dumps({"people": self.people, "refused": self.refused, "seen": self.seen}))
+        kept = {"run": self.run, "people": self.people, "refused": self.refused, "seen": self.seen}
+        write_atomically(self.memory, json.dumps(kept))
 
     def _check_people(self, partner: str, people: int) -> None:
         allowed = self.people.setdefault(partner, people) if self.largest_partner is None else self.largest_partner
         if people > allowed:
-            raise _refused("K748", f"{partner} speaks for {people} people, at most {allowed} are allowed it")
+            raise _refused("K788", f"{partner} speaks for {people} people, at most {allowed} are allowed it")
 
     def _check_values(self, partner: str, contribution: Contribution, spec: TensorSpec, cells: Cells) -> None:
         array = contribution.arrays[spec.name]
@@ -108,14 +116,14 @@ class Gate:
         units = cells.units(partner, spec, contribution) if spec.aggregation == "sum" else 1
         norm = float(np.linalg.norm(array.astype(np.float64, copy=False).ravel()))
         if not math.isfinite(norm):
-            raise _refused("K746", f"{partner} sent {spec.name} with a value that is not finite")
+            raise _refused("K786", f"{partner} sent {spec.name} with a value that is not finite")
         room = TAIL * deviation + 1e-4 * units
         allowed = _times(cells.norm_bound(spec), units) * SLACK + deviation * (math.sqrt(array.size) + TAIL)
         least, most = _times(measure.least, units) - room, _times(measure.most, units) + room
         if norm > allowed or array.min(initial=0.0) < least or array.max(initial=0.0) > most:
-            raise _refused("K747", f"{partner} sent more in {spec.name} than {units} can come to")
+            raise _refused("K787", f"{partner} sent more in {spec.name} than {units} can come to")
         if deviation == 0 and measure.rows is not None and array[~cells.held(partner, spec)].any():
-            raise _refused("K749", f"{partner} sent {spec.name} of works it does not list")
+            raise _refused("K789", f"{partner} sent {spec.name} of works it does not list")
 
     def _check_new(
         self, partner: str, round_: str, contribution: Contribution, specs: Sequence[TensorSpec], cells: Cells
@@ -128,7 +136,16 @@ class Gate:
             digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
             sender, when = self.seen.setdefault(digest, [partner, round_])
             if sender != partner or (cells.measure(spec).fresh and when != round_):
-                raise _refused("K751", f"{partner} sent a copy in {spec.name}")
+                raise _refused("K791", f"{partner} sent a copy in {spec.name}")
+
+
+def _kept(memory: Path, run: str) -> dict[str, Any]:
+    """What was kept of a run; nothing where there is nothing, or a file that a power cut has damaged."""
+    try:
+        kept = json.loads(memory.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return kept if kept.get("run") == run else {}
 
 
 def _times(bound: float, units: int) -> float:

@@ -23,7 +23,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from flwr.serverapp.strategy.fedtrimmedavg import trim_mean
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -183,6 +182,8 @@ def trimmed_mean(
     specs: Sequence[TensorSpec], contributions: Contributions, cells: Cells, settings: Robustness
 ) -> Total:
     """Trim the listers' rates cell by cell, count the mean for all their people."""
+    from flwr.serverapp.strategy.fedtrimmedavg import trim_mean  # loads Flower's whole server side
+
     return _by_rates(specs, contributions, cells, settings, lambda rates: trim_mean(rates, settings.trim))
 
 

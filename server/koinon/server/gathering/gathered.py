@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from koinon.recommenders.protocol import Task, Total
+from koinon.server.aggregation import REFUSALS, Anomaly, Cells
 from koinon.server.wire import Order
 
 __all__ = ["Asked", "Gathered"]
@@ -27,6 +28,8 @@ class Asked:
         Partner to node.
     deadline
         Seconds that partners have for their work.
+    cells
+        Which cells of the tensors each partner can speak of.
     last
         No round of this learner follows.
     heard
@@ -40,6 +43,7 @@ class Asked:
     order: Order
     members: Mapping[str, int]
     deadline: float
+    cells: Cells
     last: bool
     heard: Callable[[str, str], None]
 
@@ -56,8 +60,19 @@ class Gathered:
         Partner to the code that says why it is not in the total.
     metrics
         The figures that partners gave, by partner.
+    anomalies
+        How each one looks beside the others; nothing where the server sees totals alone.
     """
 
     total: Total
     left_out: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, Mapping[str, float]] = field(default_factory=dict)
+    anomalies: tuple[Anomaly, ...] = ()
+
+    def suspicions(self) -> dict[str, set[str]]:
+        """By partner the codes for which it was refused, or for which it should be looked at."""
+        found = {partner: {code} for partner, code in self.left_out.items() if code in REFUSALS}
+        for anomaly in self.anomalies:
+            if anomaly.codes:
+                found.setdefault(anomaly.partner, set()).update(anomaly.codes)
+        return found
