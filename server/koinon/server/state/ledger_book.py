@@ -155,8 +155,12 @@ class LedgerBook:
 
     def note_shown(self, session: Session, copies: Mapping[str, int]) -> None:
         """Note how far partners' copies reach, together with what else the transaction writes."""
+        known = {copy.partner: copy for copy in session.scalars(sql.select(_Copy))} if copies else {}
         for partner, sequence in copies.items():
-            session.merge(_Copy(partner=partner, sequence=sequence))
+            if partner in known:
+                known[partner].sequence = sequence
+            else:
+                session.add(_Copy(partner=partner, sequence=sequence))
 
     def recover(self, session: Session, kept: Iterable[Entry | ValueError]) -> int:
         """Take back entries that this server has made and lost, from a copy that somebody else has kept.

@@ -278,7 +278,9 @@ def _listed(folder: Path, verifier: Verifier | None) -> Listed:
         statement = canonical(json.loads(path.read_text(encoding="utf-8")))
         signature = bytes.fromhex((folder / "manifest.sig").read_text(encoding="ascii").strip())
     except (OSError, ValueError, RecursionError) as error:
-        raise FederationError("K710", f"{path} or its signature is damaged: {error}.", "Restore a backup.") from error
+        raise FederationError(
+            "K710", f"{path} or its signature is damaged: {error}.", "Restore a backup, or use another folder."
+        ) from error
     return Listed(folder, read_manifest(statement, signature, verifier), Signed(statement, signature))
 
 
