@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sql
 
-from koinon.errors import FederationError
+from koinon.errors import FederationError, ResourceError
 from koinon.server.state import Store, open_store
 from koinon.server.state.store import SCHEMA_VERSION
 
@@ -110,3 +114,46 @@ def test_what_is_no_database_is_refused_with_one_clear_error(tmp_path: Path) -> 
     with pytest.raises(FederationError, match=r"K771") as refused:
         open_store("postgresql://user:hidden@127.0.0.1:1/none")
     assert "hidden" not in str(refused.value)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 256 KiB."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.decode().strip()}")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def filled(disk: Path, *, but: int) -> Path:
+    """A file that leaves so many bytes free."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(b"0" * 4096)
+    os.truncate(filler, max(filler.stat().st_size - but, 0))
+    return filler
+
+
+@pytest.mark.parametrize("left", [0, 4096, 20_000, 40_000])
+def test_a_full_disk_is_named_and_loses_nothing(left: int, small_disk: Path) -> None:
+    store = open_store(small_disk / "server.sqlite")
+    filler = filled(small_disk, but=left)
+    with pytest.raises(ResourceError, match="K801"):
+        _write_much(store)
+    with suppress(ResourceError):  # whether it can be read depends on how much room is left
+        assert versions(store) == [SCHEMA_VERSION]
+    filler.unlink()
+    assert versions(store) == [SCHEMA_VERSION]
+    store.close()
+
+
+def _write_much(store: Store) -> None:
+    with store.session() as session:
+        session.execute(sql.text("CREATE TABLE much (said TEXT)"))
+        session.execute(sql.text("INSERT INTO much VALUES (:said)"), {"said": "x" * 200_000})

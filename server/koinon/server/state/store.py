@@ -9,6 +9,7 @@ disk (WAL, ``synchronous=FULL``).
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,8 @@ _WRITER = 0x6B6F696E6F6E
 """PostgreSQL's advisory lock of a federation's writer."""
 _READING = "koinon_reading"
 _BUSY_SECONDS = 60
+_ROOM = 64 * 1024
+"""Bytes that SQLite's write-ahead log and its index need at least."""
 
 
 class Base(DeclarativeBase):
@@ -61,7 +64,7 @@ class Store:
         ResourceError
             K801 the disk is full.
         """
-        with _told(), Session(self.engine, expire_on_commit=False) as session, session.begin():
+        with _told(self.engine), Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
@@ -73,7 +76,7 @@ class Store:
         FederationError
             K771 the database cannot be reached.
         """
-        with _told(), Session(self._for_reading) as session, session.begin():
+        with _told(self.engine), Session(self._for_reading) as session, session.begin():
             yield session
 
     def close(self) -> None:
@@ -188,7 +191,7 @@ def _schema(store: Store, url: sql.URL, *, create: bool) -> None:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _told(engine: sql.Engine) -> Iterator[None]:
     """Turn what the database refuses into one clear error."""
     try:
         yield
@@ -196,8 +199,15 @@ def _told() -> Iterator[None]:
         raise
     except sql.exc.DatabaseError as error:
         said = " ".join(str(error.orig).split())
-        if "disk is full" in said or "No space left" in said:
+        if "disk is full" in said or "No space left" in said or _full(engine.url):
             raise ResourceError("K801", f"Cannot write the server's database: {said}.", "Free disk space.") from error
         raise FederationError(
             "K771", f"The server's database refuses: {said}.", "Check its address, rights and free space."
         ) from error
+
+
+def _full(url: sql.URL) -> bool:
+    """Whether a file's disk has no room for SQLite's own files beside it; SQLite names that in several ways."""
+    if url.get_backend_name() != "sqlite" or not url.database:
+        return False
+    return shutil.disk_usage(Path(url.database).parent).free < _ROOM
