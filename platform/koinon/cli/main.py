@@ -34,6 +34,12 @@ COMMANDS: dict[str, CommandSpec] = {
     ),
     "data": CommandSpec("koinon.cli.data", "List and fetch public data sets; import well-known formats.", _PARTNER),
     "encode": CommandSpec("koinon.cli.encode", "Turn texts into vectors of the semantic space, once.", _PARTNER),
+    "train": CommandSpec(
+        "koinon.cli.train", "Train a recommender, stop it early on validation, measure it; resumes.", _PARTNER
+    ),
+    "tune": CommandSpec(
+        "koinon.cli.tune", "Choose recommenders' settings on validation, same budget for all.", _PARTNER
+    ),
     "federation": CommandSpec(
         "koinon.cli.federation", "Found a federation, host it, decide who belongs to it, train.", _FEDERATION
     ),

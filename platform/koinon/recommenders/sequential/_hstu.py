@@ -53,16 +53,16 @@ class HSTUNetwork(SequenceNetwork):
 
     def forward(self, batch: Batch) -> Tensor:
         """``[T, width]``."""
-        return self.read(batch)[0]
+        return self.finish(self.read(batch)[0])
 
     def read(self, batch: Batch) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """``[T, width]``, and every block's keys and values ``[T, heads, …]``."""
+        """What leaves the last block, ``[T, width]``, and every block's keys and values ``[T, heads, …]``."""
         rows = self.embed(batch.items, batch.layout.positions, batch.gaps)
         pasts = []
         for block in self.each():
             rows, keys, values = block(rows, batch.layout)
             pasts.append((keys, values))
-        return self.finish(rows), pasts
+        return rows, pasts
 
     def after(
         self,
@@ -126,7 +126,7 @@ class HSTUNetwork(SequenceNetwork):
     def loss(self, batch: Batch) -> Tensor:
         """Next-item loss, and the target-aware head's beside it if there is one."""
         rows, pasts = self.read(batch)
-        loss = self.next_item_loss(rows, batch)
+        loss = self.next_item_loss(self.finish(rows), batch)
         if self.rank is not None and batch.layout.rows:
             loss = loss + self.settings.ranking_weight * self._ranking_loss(batch, pasts)
         return loss

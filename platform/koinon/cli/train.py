@@ -1,0 +1,202 @@
+"""``koinon train``: train a recommender on a partner's folder or a public data set, and measure it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from koinon.data import Domain, Split
+    from koinon.recommenders.sequential import Progress
+    from koinon.recommenders.training import OnProgress
+    from koinon.space import Space
+
+__all__ = ["Directory", "Encoder", "MinimumItemEvents", "Named", "Protocol", "app", "space_for", "split_of"]
+
+app = typer.Typer(add_completion=False)
+
+Directory = Annotated[
+    Path | None, typer.Argument(metavar="[DIR]", help="A partner's folder (with partner.toml and a vault).")
+]
+Named = Annotated[str | None, typer.Option("--dataset", help="A public data set, as `koinon data list` names it.")]
+Protocol = Annotated[
+    Literal["auto", "time", "holdout", "leave-last-out"],
+    typer.Option("--protocol", help="How events are divided. auto: by time where there are times, else holdout."),
+]
+MinimumItemEvents = Annotated[
+    int, typer.Option("--minimum-item-events", min=1, help="The catalogue holds items with at least so many events.")
+]
+Encoder = Annotated[str, typer.Option("--encoder", help="Gives texts their vectors, where the settings ask for them.")]
+
+_EPILOG = (
+    "Examples: `koinon train shops/books-de --recommender ease --out trained/ease`; `koinon train --dataset ml-1m "
+    "--protocol leave-last-out --minimum-item-events 1 --recommender hstu --config hstu.toml --out trained/hstu`."
+)
+
+
+@app.command(epilog=_EPILOG)
+def train(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Keeps checkpoints, the recommender and report.json.", file_okay=False)
+    ],
+    recommender: Annotated[
+        str, typer.Option("--recommender", "-r", help="E.g. popularity, itemknn, ease, semantic-ease, sasrec, hstu.")
+    ],
+    directory: Directory = None,
+    dataset: Named = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Its settings, a TOML file; without it the defaults.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="At most so many, whatever --config says.")
+    ] = None,
+    protocol: Protocol = "auto",
+    minimum_item_events: MinimumItemEvents = 2,
+    again: Annotated[
+        bool, typer.Option("--again/--once", help="Train again on all but the test, for as many epochs as were best.")
+    ] = True,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    encoder: Encoder = "use-multilingual",
+    as_json: Annotated[bool, typer.Option("--json", help="Progress as JSON lines; the last is the report.")] = False,
+) -> None:
+    """Train a recommender, stop early on validation, and measure it on the test set over the whole catalogue.
+
+    An interrupted training goes on from its last checkpoint when the same command is given again.
+    """
+    from koinon.config import write_atomically
+    from koinon.recommenders.training import TRAINABLE, config_type
+    from koinon.recommenders.training import train as train_on
+
+    if recommender not in TRAINABLE:
+        raise typer.BadParameter(f"no recommender {recommender!r}; choose {', '.join(TRAINABLE)}")
+    kind = config_type(recommender)
+    settings = kind() if config is None else kind.from_toml(config)
+    if epochs is not None:
+        if "epochs" not in kind.model_fields:
+            raise typer.BadParameter(f"{recommender} has no epochs")
+        settings = settings.model_copy(update={"epochs": epochs})
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    split = split_of(directory, dataset, protocol, minimum_item_events)
+    space = space_for(recommender, settings.model_dump(), encoder)
+    with _shown(as_json) as on_progress:
+        trained = train_on(
+            recommender, settings, split, space, seed=seed, again=again, folder=out, on_progress=on_progress
+        )
+    report = {"command": shlex.join(["koinon", *sys.argv[1:]]), "data": split.train.name, **trained.report}
+    write_atomically(out / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    if as_json:
+        print(json.dumps({"event": "report", **report}, ensure_ascii=False), flush=True)
+        return
+    _summary(report, out)
+
+
+def split_of(directory: Path | None, dataset: str | None, protocol: Any, minimum_item_events: int) -> Split:
+    """Divide a partner's events, or a public data set's; ``time`` by the clock of its own events."""
+    from koinon.data import SplitConfig, Vault, global_clock, make_split
+
+    if (directory is None) == (dataset is None):
+        raise typer.BadParameter("give either a partner's folder or --dataset NAME")
+    if dataset is not None:
+        from koinon.data.public import get
+
+        name, tables = dataset, get(dataset)
+    else:
+        assert directory is not None
+        vault = Vault.open(directory)
+        name, tables = vault.name, vault.tables()
+    clock = {}
+    if protocol in ("auto", "time") and tables.events["timestamp"].null_count() == 0:
+        clock = dict(zip(("validation_from", "test_from"), global_clock([tables.events]), strict=True))
+    return make_split(name, tables, SplitConfig(protocol=protocol, minimum_item_events=minimum_item_events, **clock))
+
+
+def space_for(recommender: str, settings: dict[str, Any], encoder: str) -> Space | None:
+    """The space where a recommender's settings read texts; ``None`` elsewhere."""
+    from koinon.space import open_space
+
+    reads = recommender == "semantic-ease" or "texts" in str(settings.get("items", ""))
+    return open_space(encoder) if reads else None
+
+
+@contextmanager
+def _shown(as_json: bool) -> Iterator[OnProgress]:
+    """JSON lines, a bar on a terminal, or a line per epoch."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if as_json or not console.is_terminal:
+        yield _LineByLine(console, as_json)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=console) as bar:
+        task = bar.add_task("reading")
+
+        def show(phase: str, progress: Any) -> None:
+            total = progress.steps * progress.epochs
+            done = progress.steps * (progress.epoch - 1) + progress.step
+            bar.update(task, description=_said(phase, progress), completed=done, total=total)
+
+        yield show
+
+
+class _LineByLine:
+    """One line when an epoch is done."""
+
+    def __init__(self, console: Console, as_json: bool) -> None:
+        self.console, self.as_json = console, as_json
+        self.told: tuple[str, int] = ("", 0)
+
+    def __call__(self, phase: str, progress: Progress) -> None:
+        if progress.step < progress.steps:
+            self.told = ("", 0)
+            return
+        # the last step's call, then once more with the epoch's value on validation
+        if phase == "early stop" and self.told != (phase, progress.epoch):
+            self.told = (phase, progress.epoch)
+            return
+        if self.as_json:
+            print(json.dumps({"event": "epoch", "phase": phase, **asdict(progress)}), flush=True)
+        elif self.told != ("again", progress.epoch):
+            self.console.print(_said(phase, progress), markup=False)
+        self.told = (phase, progress.epoch)
+
+
+def _said(phase: str, progress: Progress) -> str:
+    value = "" if progress.metric is None else f", NDCG@10 {progress.metric:.4f} (best {progress.best:.4f})"
+    minutes, seconds = divmod(round(progress.seconds_left), 60)
+    return (
+        f"{phase}, epoch {progress.epoch}/{progress.epochs}: loss {progress.loss:.4f}{value}, "
+        f"{progress.tokens_per_second:,.0f} tokens/s, at most {minutes}:{seconds:02d} left"
+    )
+
+
+def _summary(report: dict[str, Any], out: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{report['recommender']} on {report['data']}, whole catalogue, 95 % intervals over users")
+    for column in ("asked", "users", "HR@10", "NDCG@10"):
+        table.add_column(column, justify="left" if column == "asked" else "right")
+    names = {"test": "at the time of the request", "test_at_target_time": "at the target's time (as published)"}
+    for column, said in names.items():
+        if column in report:
+            cells = [
+                f"{one['mean']:.4f} ({one['lo']:.4f} to {one['hi']:.4f})"
+                for one in (report[column]["hr@10"], report[column]["ndcg@10"])
+            ]
+            table.add_row(said, f"{report[column]['ndcg@10']['n']:,}", *cells)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"{report['seconds']:.0f} s. Report: {out / 'report.json'}", markup=False, soft_wrap=True)
