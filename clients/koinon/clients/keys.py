@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -69,6 +70,12 @@ class Keys:
     def node_public(self) -> bytes:
         """The node's public key, one OpenSSH line without a comment."""
         return _public(self.node)
+
+    @property
+    def node_sha256(self) -> str:
+        """By what the federation's operator names the node's key: SHA-256 (hex) of its public half in PEM."""
+        said = self.node.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        return hashlib.sha256(said).hexdigest()
 
     @property
     def member_public(self) -> bytes:

@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 from koinon.clients import pinning
 from koinon.clients.keys import Keys
@@ -75,7 +74,8 @@ def run_node(
     """
     folder = folder.resolve()
     command = node_command(folder, max_retries=max_retries, insecure=insecure)
-    with _ending() as asked_to_end, (folder / "federation" / "node.log").open("a", encoding="utf-8") as log:
+    log = folder / "federation" / "node.log"
+    with _ending() as asked_to_end:
         process = subprocess.Popen(
             command,
             env=os.environ | node_environment(folder),
@@ -163,12 +163,13 @@ def _ending() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _read(process: subprocess.Popen[str], log: TextIO, tell: Callable[[str], None], last: list[str]) -> None:
+def _read(process: subprocess.Popen[str], log: Path, tell: Callable[[str], None], last: list[str]) -> None:
+    """Pass on what the node and its children print, until the last of them has ended."""
     assert process.stdout is not None
-    with process.stdout as lines:
+    with process.stdout as lines, log.open("a", encoding="utf-8") as kept:
         for line in lines:
-            log.write(line)
-            log.flush()
+            kept.write(line)
+            kept.flush()
             last.append(line)
             del last[:-50]
             tell(line.rstrip("\n"))

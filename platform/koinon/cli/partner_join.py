@@ -61,8 +61,13 @@ def join(
 
     standing = apply_for(invitation, folder, consent)
     with Member(folder) as member:
+        if standing.state == joining.Standing.APPLIED:
+            typer.echo(
+                f"{invitation.partner} has applied to {invitation.federation} with the key"
+                f" {member.keys.node_sha256[:16]}: tell its operator, who compares it."
+            )
         if standing.state == joining.Standing.APPLIED and wait > 0:
-            typer.echo(f"{invitation.partner} has applied to {invitation.federation}; its operator decides.")
+            typer.echo("Waiting for the operator's approval.")
             standing = _wait(member, wait)
     if standing.state == joining.Standing.APPLIED:
         typer.echo("Not approved yet; the same command asks again.")
@@ -161,7 +166,9 @@ def rotate(folder: _Folder) -> None:
 
     with Member(folder) as member:
         member.rotate()
-    typer.echo(f"The node has a new key. Start it again: koinon partner node {folder}")
+        typer.echo(
+            f"The node's key is now {member.keys.node_sha256[:16]}. Start it again: koinon partner node {folder}"
+        )
 
 
 @app.command(epilog="Example: koinon partner leave shop --forget")

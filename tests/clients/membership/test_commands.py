@@ -13,7 +13,7 @@ from koinon.clients.membership import Membership
 from koinon.clients.terms import difference, in_words
 from koinon.errors import PrivacyError
 from koinon.server.federation import Terms
-from koinon.server.membership.registry import State
+from koinon.server.membership.registry import State, key_sha256
 
 
 @pytest.fixture
@@ -57,6 +57,7 @@ def test_join_from_a_file_goes_on_until_the_operator_has_decided(operator, partn
     asked = ("--yes", "--no-start", "--wait", "0")
     status, said = partner("join", *asked, before=str(tmp_path / "invitation.txt"))
     assert (status, "Not approved yet" in said) == (0, True)
+    assert f"with the key {key_sha256(operator.registry.member('buchladen').node_key)[:16]}" in said
     operator.registry.approve("buchladen")
     status, said = partner("join", *asked, before=str(tmp_path / "invitation.txt"))
     assert (status, "is a member of books" in said) == (0, True)

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
+import psutil
 import pytest
 from flwr.supernode import fleet_http_connection, start_client_internal
 
@@ -290,7 +291,8 @@ def test_a_node_is_known_by_its_key_believes_one_authority_and_installs_nothing(
     assert set_["FLWR_TELEMETRY_ENABLED"] == "0"
 
 
-def test_a_signal_ends_a_node_that_waits_for_its_server(shop_folder, authority):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_signal_ends_a_node_that_waits_for_its_server(shop_folder, authority, number):
     accept(shop_folder, authority, f"127.0.0.1:{free_port()}")
     command = [sys.executable, "-m", "koinon.cli", "partner", "node", str(shop_folder)]
     node = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -298,9 +300,13 @@ def test_a_signal_ends_a_node_that_waits_for_its_server(shop_folder, authority):
     for line in node.stdout:
         if "Uvicorn running" in line or "Application startup complete" in line:
             break
-    os.kill(node.pid, signal.SIGTERM)
-    assert node.wait(30) == 0
+    started = psutil.Process(node.pid).children(recursive=True)
+    assert started
+    os.kill(node.pid, number)
+    assert node.wait(30) == (-number if number == signal.SIGKILL else 0)
     node.stdout.close()
+    _, left = psutil.wait_procs(started, timeout=30)
+    assert left == []
 
 
 FLOWER = {
