@@ -17,7 +17,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from koinon.data import Domain, Split
+    from koinon.data import Split
     from koinon.recommenders.sequential import Progress
     from koinon.recommenders.training import OnProgress
     from koinon.space import Space
@@ -136,7 +136,7 @@ def _shown(as_json: bool) -> Iterator[OnProgress]:
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if as_json or not console.is_terminal:
-        yield _LineByLine(console, as_json)
+        yield _line_by_line(console, as_json)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -151,26 +151,18 @@ def _shown(as_json: bool) -> Iterator[OnProgress]:
         yield show
 
 
-class _LineByLine:
-    """One line when an epoch is done."""
+def _line_by_line(console: Console, as_json: bool) -> OnProgress:
+    """Give a function that says one line when an epoch is over."""
 
-    def __init__(self, console: Console, as_json: bool) -> None:
-        self.console, self.as_json = console, as_json
-        self.told: tuple[str, int] = ("", 0)
-
-    def __call__(self, phase: str, progress: Progress) -> None:
-        if progress.step < progress.steps:
-            self.told = ("", 0)
+    def show(phase: str, progress: Progress) -> None:
+        if not progress.epoch_over:
             return
-        # the last step's call, then once more with the epoch's value on validation
-        if phase == "early stop" and self.told != (phase, progress.epoch):
-            self.told = (phase, progress.epoch)
-            return
-        if self.as_json:
+        if as_json:
             print(json.dumps({"event": "epoch", "phase": phase, **asdict(progress)}), flush=True)
-        elif self.told != ("again", progress.epoch):
-            self.console.print(_said(phase, progress), markup=False)
-        self.told = (phase, progress.epoch)
+        else:
+            console.print(_said(phase, progress), markup=False)
+
+    return show
 
 
 def _said(phase: str, progress: Progress) -> str:

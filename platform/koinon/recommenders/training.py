@@ -36,9 +36,9 @@ class Trained:
     recommender
         Fitted.
     report
-        JSON-ready: ``recommender, config, counts, validation, epochs, seconds, test`` (intervals of the honest time), and
-        for networks ``test_at_target_time`` (the published protocol, which hears when the target happened) and
-        ``curve``.
+        JSON-ready: ``recommender, seed, config, counts, validation, test`` (intervals, asked at the request's time),
+        ``seconds``; for networks also ``best_epoch, curve, tokens, training_seconds`` and ``test_at_target_time``, the
+        published protocol, which hears when the target happened.
     """
 
     recommender: Recommender
@@ -74,8 +74,7 @@ def train(
 ) -> Trained:
     """Fit a recommender and measure it on the test set.
 
-    Networks stop early by NDCG@10 on validation. With ``again`` every recommender is then fitted anew on training and
-    validation events, a network for as many epochs as were best (the published protocol of HSTU).
+    Networks stop early by NDCG@10 on validation.
 
     Parameters
     ----------
@@ -85,6 +84,8 @@ def train(
         As for every recommender. Validation and test see only their own sets.
     seed
         Of every draw.
+    again
+        Fit anew on training and validation events, a network for as many epochs as were best (HSTU's protocol).
     folder
         Keeps checkpoints of networks, so that the same call goes on after it was interrupted, and in the end the
         recommender; ``None``: nothing is kept.

@@ -86,5 +86,7 @@ class HSTUConfig(SequenceConfig):
     ranking_negatives: int = Field(default=0, ge=0)
     """Also train a target-aware head that tells the next item from so many drawn ones, each placed after the history;
     0: none."""
+    ranking_places: int = Field(default=4, ge=1)
+    """Places of every sequence at which it is told, drawn for each step."""
     ranking_weight: float = Field(default=0.2, gt=0.0)
     """Of that head's loss beside the next-item loss."""

@@ -81,7 +81,7 @@ class HSTUNetwork(SequenceNetwork):
         items
             ``int64[b, c]``: c new rows for each of b histories.
         lengths
-            ``int64[b]``: rows of each history that count; they stand first in ``pasts``.
+            ``int64[b, c]`` or ``[b, 1]``: rows of the history that count for each new row, the first of ``pasts``.
         clocks, own
             ``int64[b, c]`` or ``[b, 1]`` seconds: when the new rows are asked, and when they happen themselves (the
             same if not given); ``None`` without times.
@@ -90,18 +90,18 @@ class HSTUNetwork(SequenceNetwork):
         pasts
             One for each block.
         gaps
-            ``int64[b, 1]`` seconds since the event before.
+            ``int64[b, c]`` or ``[b, 1]`` seconds since the event before.
 
         Returns
         -------
         ``[b, c, width]`` and, for each block, the new rows' own keys and values.
         """
         sequences, count = items.shape
-        positions = lengths[:, None].expand(sequences, count)
+        positions = lengths.expand(sequences, count)
         spread = None if gaps is None else gaps.expand(sequences, count).reshape(-1)
         rows = self.embed(items.reshape(-1), positions.reshape(-1), spread)
         reach = pasts[0].keys.shape[1]
-        away = lengths[:, None] - torch.arange(reach, device=items.device)
+        away = lengths[:, :, None] - torch.arange(reach, device=items.device)
         hidden = away <= 0
         buckets = own_buckets = None
         if clocks is not None and times is not None:
@@ -117,7 +117,7 @@ class HSTUNetwork(SequenceNetwork):
         self, items: Tensor, lengths: Tensor, clocks: Tensor | None, times: Tensor | None, pasts: list[Past],
         gaps: Tensor | None,
     ) -> Tensor:  # fmt: skip
-        """``[b, c]``: the target-aware head's logits of candidates placed after histories (arguments: :meth:`after`)."""
+        """``[b, c]``: logits of the target-aware head, candidates placed after histories (arguments: :meth:`after`)."""
         assert self.rank is not None
         rows, _ = self.after(items, lengths, clocks, times, pasts, gaps)
         logits: Tensor = self.rank(rows.float()).squeeze(-1)
@@ -134,30 +134,35 @@ class HSTUNetwork(SequenceNetwork):
     def _ranking_loss(self, batch: Batch, pasts: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Cross-entropy of the next item against drawn ones, each placed after a beginning of the history.
 
-        One place in every sequence is drawn; the keys and values of the history up to it are those of the pass over the
-        whole sequence, since no row depends on later ones.
+        A few places in every sequence are drawn; the keys and values of the history up to there are those of the pass
+        over the whole sequence, since no row depends on later ones.
         """
         assert batch.targets is not None
-        layout, device = batch.layout, batch.items.device
-        lengths = torch.from_numpy(layout.lengths[layout.lengths > 0]).to(device)
-        starts = torch.from_numpy(layout.starts[:-1][layout.lengths > 0]).to(device)
-        asked = starts + (torch.rand(len(lengths), device=device) * lengths).long()
-        marks = torch.zeros(layout.rows, dtype=torch.int64, device=device).index_fill_(0, asked, 1)
-        total = torch.zeros((), device=device)
-        for block in layout.blocks:
-            place = block.stack(marks, zero=True).argmax(1)
-            row = block.rows.view(block.sequences, -1).gather(1, place[:, None])
-            drawn = torch.randint(self.items.count, (block.sequences, self.settings.ranking_negatives), device=device)
-            target = batch.targets[row]
+        config, device = self.settings, batch.items.device
+        total, count = torch.zeros((), device=device), 0
+        for block in batch.layout.blocks:
+            shape = (block.sequences, config.ranking_places)
+            cut = (torch.rand(shape, device=device) * block.lengths[:, None]).long()
+            row = block.starts[:, None] + cut
+            target = batch.targets[row][..., None]
+            drawn = torch.randint(self.items.count, (*shape, config.ranking_negatives), device=device)
             times = clocks = gaps = None
             if batch.times is not None and batch.asked is not None:
                 times, clocks = block.stack(batch.times), batch.asked[row]
-                gaps = clocks - batch.times[row]
+                gaps, clocks = self._each_candidate(clocks - batch.times[row]), self._each_candidate(clocks)
             known = [Past(block.stack(keys), block.stack(values)) for keys, values in pasts]
-            logits = self.rank_after(torch.cat((target, drawn), 1), place + 1, clocks, times, known, gaps)
-            repeated = torch.cat((torch.zeros_like(target, dtype=torch.bool), drawn == target), 1)
-            total = total - nn.functional.log_softmax(logits.masked_fill(repeated, float("-inf")), 1)[:, 0].sum()
-        return total / len(lengths)
+            candidates = torch.cat((target, drawn), 2)
+            lengths = self._each_candidate(cut + 1)
+            logits = self.rank_after(candidates.flatten(1), lengths, clocks, times, known, gaps).view(candidates.shape)
+            repeated = torch.cat((torch.zeros_like(target, dtype=torch.bool), drawn == target), 2)
+            logits = logits.masked_fill(repeated, float("-inf"))
+            total = total - nn.functional.log_softmax(logits, 2)[..., 0].sum()
+            count += cut.numel()
+        return total / count
+
+    def _each_candidate(self, places: Tensor) -> Tensor:
+        """``[b, places] → [b, places * (1 + ranking_negatives)]``."""
+        return places.repeat_interleave(1 + self.settings.ranking_negatives, 1)
 
 
 class _Block(nn.Module):
@@ -222,12 +227,12 @@ class _Block(nn.Module):
         gates, values, queries, keys = self.split(self.enter(rows))
         values, queries, keys = (part.view(*shape, *part.shape[1:]) for part in (values, queries, keys))
         scores = torch.einsum("bchd,bnhd->bhcn", queries, past.keys.to(queries.dtype)).float()
-        scores = scores + self.position_bias[away][:, None, None, :]
+        scores = scores + self.position_bias[away][:, None]
         itself = (queries * keys).sum(-1).float() + self.position_bias[0]
         if self.time_bias is not None and buckets is not None and own_buckets is not None:
             scores = scores + nn.functional.embedding(buckets, self.time_bias[:, None]).squeeze(-1)[:, None]
             itself = itself + nn.functional.embedding(own_buckets, self.time_bias[:, None])
-        weights = (nn.functional.silu(scores) * self.scale).masked_fill(hidden[:, None, None, :], 0.0)
+        weights = (nn.functional.silu(scores) * self.scale).masked_fill(hidden[:, None], 0.0)
         attended = torch.einsum("bhcn,bnhd->bchd", weights.to(values.dtype), past.values.to(values.dtype))
         attended = attended + (nn.functional.silu(itself) * self.scale).to(values.dtype)[..., None] * values
         return self.leave(rows, gates, attended.reshape(len(rows), -1)), Past(keys, values)

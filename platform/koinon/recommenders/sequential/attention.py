@@ -1,9 +1,9 @@
 """Causal attention over jagged batches, tile by tile, with the gradient worked out by hand.
 
-Weights are either pointwise, ``silu(q·k + bias) / n`` with constant n (HSTU; Zhai et al. 2024, equation 2), or a softmax
-of ``(q·k) / √d + bias`` over the row's past (SASRec). The bias depends on the distance in positions and on the bucket of
-the time gap, and is the same for all heads. No tile is kept: the backward pass computes it again, so that memory grows
-with the rows, and not with their squares.
+Weights are either pointwise, ``silu(q·k + bias) / n`` with constant n (HSTU; Zhai et al. 2024, equation 2), or a
+softmax of ``(q·k) / √d + bias`` over the row's past (SASRec). The bias depends on the distance in positions and on the
+bucket of the time gap, and is the same for all heads. No tile is kept: the backward pass computes it again, so that
+memory grows with the rows, and not with their squares.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from koinon.recommenders.sequential.jagged import Layout
 
-__all__ = ["Weighting", "attend", "weigh"]
+__all__ = ["Weighting", "attend"]
 
 Weighting = Literal["pointwise", "softmax"]
 
@@ -50,15 +50,11 @@ def attend(
     -------
     ``[T, heads, d_v]``
     """
-    attended: Tensor = _Attention.apply(queries, keys, values, position_bias, time_bias, layout, weighting, scale)
+    biases = position_bias, time_bias
+    attended: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
+        queries, keys, values, *biases, layout, weighting, scale
+    )
     return attended
-
-
-def weigh(scores: Tensor, weighting: Weighting, scale: float) -> Tensor:
-    """Attention weights of scores that hold the bias already; masked ones are ``-inf``."""
-    if weighting == "softmax":
-        return torch.softmax(scores, -1)
-    return torch.nn.functional.silu(scores).mul(scale).masked_fill(scores == float("-inf"), 0.0)
 
 
 class _Attention(torch.autograd.Function):

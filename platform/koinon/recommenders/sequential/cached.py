@@ -134,7 +134,7 @@ class HistoryCache:
         seconds = self._seconds(time)
         with torch.inference_mode():
             pasts = self._settled(seconds)[1] if len(self) else self._pasts
-            length = torch.tensor([len(self)], device=self._device)
+            length = torch.tensor([[len(self)]], device=self._device)
             clocks, times = self._put([[seconds]]), self._put(self.times[None])
             gaps = self._put([[seconds - self.times[-1] if len(self) else 0]])
             logits = [
@@ -151,7 +151,7 @@ class HistoryCache:
         with torch.inference_mode():
             rows, made = self._network.after(
                 self._items(self.items[-1:]),
-                torch.tensor([len(before)], device=self._device),
+                torch.tensor([[len(before)]], device=self._device),
                 self._put([[clock]]),
                 self._put(before[None]),
                 self._pasts,

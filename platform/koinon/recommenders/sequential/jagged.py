@@ -39,6 +39,8 @@ class Block:
         ``int64[b * longest]``: where each cell's event stands among the batch's rows; past a sequence's end its last.
     places, own
         ``int64[n]`` each: the cells that are real, and the rows they come from.
+    starts, lengths
+        ``int64[b]`` each: first row and number of rows of every sequence.
     sequences, longest
         b and the block's width.
     """
@@ -46,6 +48,8 @@ class Block:
     rows: Tensor
     places: Tensor
     own: Tensor
+    starts: Tensor
+    lengths: Tensor
     sequences: int
     longest: int
 
@@ -125,8 +129,9 @@ class Layout:
         lengths, starts = self.lengths[sequences, None], self.starts[sequences, None]
         rows = (starts + np.minimum(steps, lengths - 1)).ravel()
         places = np.flatnonzero((steps < lengths).ravel())
-        rows_, places_, own = (torch.from_numpy(a).to(self.device) for a in (rows, places, rows[places]))
-        return Block(rows_, places_, own, len(sequences), longest)
+        arrays = (rows, places, rows[places], starts[:, 0], lengths[:, 0])
+        put = [torch.from_numpy(array).to(self.device) for array in arrays]
+        return Block(*put, sequences=len(sequences), longest=longest)
 
     def tiles(self, block: Block) -> Iterator[tuple[int, int]]:
         """Query rows ``[first, stop)`` of a block worked on together; their keys are ``[0, stop)``."""
@@ -138,7 +143,8 @@ class Layout:
         """``int32[b, stop - first, stop]``: bucket of the gap between a tile's rows' clocks and its keys' times."""
         key = (number, first)
         if key not in self._buckets:
-            assert self._times is not None and self._clocks is not None
+            assert self._times is not None
+            assert self._clocks is not None
             block = self.blocks[number]
             clocks, times = block.stack(self._clocks)[:, first:stop, None], block.stack(self._times)[:, None, :stop]
             found = gap_buckets(clocks - times)

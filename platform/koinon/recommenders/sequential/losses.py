@@ -36,14 +36,17 @@ def next_item_loss(
     Parameters
     ----------
     hidden, table
-        ``[T, d]`` and ``[items, d]``; logits are their products over ``temperature``.
+        ``[T, d]`` and ``[items, d]``; logits are their products.
     targets
         ``int64[T]``.
     kind
-        ``full``: cross-entropy over the catalogue. ``sampled``: over the target and ``negatives`` items drawn uniformly
-        for each row (Zhai et al. 2024). ``bce``: binary cross-entropy of the target against 1 and of as many drawn items
-        against 0, each half weighing the same (Kang and McAuley 2018 with one). A drawn item that is the target does not
-        count.
+        ``full``: cross-entropy over the catalogue. ``sampled``: over the target and items drawn uniformly for each row
+        (Zhai et al. 2024). ``bce``: binary cross-entropy of the target against 1 and of the drawn items against 0, each
+        half weighing the same (Kang and McAuley 2018 with one). A drawn item that is the target does not count.
+    negatives
+        Items drawn for each row.
+    temperature
+        Logits are divided by it.
     drawn
         ``int64[T, negatives]``: the drawn items, in place of a draw by torch's generator.
     """
@@ -51,7 +54,7 @@ def next_item_loss(
         drawn = None
     elif drawn is None:
         drawn = torch.randint(len(table), (len(hidden), negatives), device=hidden.device)
-    loss: Tensor = _NextItem.apply(hidden, table, targets, drawn, kind, temperature)
+    loss: Tensor = _NextItem.apply(hidden, table, targets, drawn, kind, temperature)  # type: ignore[no-untyped-call]
     return loss
 
 

@@ -44,6 +44,8 @@ class Progress:
         Events learned from per second, since this process began to train.
     seconds_left
         At that pace to the last epoch; validation included as far as it was seen.
+    epoch_over
+        Whether the epoch is over and its value on validation known.
     """
 
     epoch: int
@@ -55,6 +57,7 @@ class Progress:
     best: float | None
     tokens_per_second: float
     seconds_left: float
+    epoch_over: bool
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,8 @@ def training_device(name: str) -> torch.device:
     """
     try:
         device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError("only cpu and cuda are served")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise RecommenderError(
@@ -145,7 +150,7 @@ class Trainer:
     fingerprint
         Of settings and data: a checkpoint of another is refused.
     on_progress
-        Called after every step.
+        Called after every step, and after every epoch.
 
     Raises
     ------
@@ -286,6 +291,7 @@ class Trainer:
             best=state.best,
             tokens_per_second=done / spent,
             seconds_left=(self.histories.rows * config.epochs - state.tokens) * spent / max(done, 1),
+            epoch_over=not at_work,
         )
 
     def _keep(self) -> None:

@@ -44,12 +44,15 @@ def baselines(chains):
 )
 def test_where_order_is_everything_sequence_models_beat_popularity_and_ease(chains, baselines, kind, settings):
     model = quick(kind, **settings).fit(chains.train, None, rng=np.random.default_rng(0))
-    assert isinstance(model, Recommender) and isinstance(model, Storable)
+    assert isinstance(model, Recommender)
+    assert isinstance(model, Storable)
     assert ndcg(model, chains) > max(baselines) + 0.15
 
 
 def test_the_target_aware_head_learns_to_tell_the_next_item(chains):
-    model = quick("hstu", ranking_negatives=8, ranking_weight=1.0).fit(chains.train, None, rng=np.random.default_rng(0))
+    model = quick("hstu", ranking_negatives=8, ranking_places=8, ranking_weight=1.0).fit(
+        chains.train, None, rng=np.random.default_rng(0)
+    )
     better = []
     for row in range(60):
         request = Request(
@@ -70,7 +73,7 @@ def test_texts_score_items_that_nobody_has_taken(shop, word_space):
     own = np.array([model.score([Request(history=shop.train.history(user))], cold)[0] for user in range(60)])
     # readers keep to topic user % 6; a cold item of that topic should score above the others
     same = (np.arange(60)[:, None] % 6) == cold % 6
-    assert own[same].mean() > own[~same].mean() + 0.1
+    assert (own[same][:, None] > own[~same]).mean() > 0.65
 
 
 @pytest.mark.parametrize("kind", ["hstu", "sasrec"])
@@ -142,7 +145,8 @@ def test_candidates_are_columns_of_the_whole(small):
 
 def test_recommendations_leave_out_the_history(small):
     listed = small.recommend([ask(1, 2, 3)], 5)[0]
-    assert len(listed) == 5 and not {1, 2, 3} & {one.item for one in listed}
+    assert len(listed) == 5
+    assert not {1, 2, 3} & {one.item for one in listed}
 
 
 @settings(max_examples=12, deadline=None)
@@ -164,7 +168,8 @@ def test_any_lengths_train_and_score_also_with_fewer_users_than_a_batch(make_dom
         return
     model.fit(domain, None, rng=rng)
     scores = model.score([Request(history=np.asarray(items, dtype=np.int32)) for items, _ in histories])
-    assert scores.shape == (len(lengths), 12) and np.isfinite(scores).all()
+    assert scores.shape == (len(lengths), 12)
+    assert np.isfinite(scores).all()
 
 
 @given(

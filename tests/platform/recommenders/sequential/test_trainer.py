@@ -125,11 +125,11 @@ def test_a_loss_that_is_not_finite_stops_names_the_batch_and_keeps_the_state_bef
         return network
 
     model.build = poisoned
-    with pytest.raises(RecommenderError, match="K470.*epoch 2, batch 3 of 5") as caught:
+    with pytest.raises(RecommenderError, match=r"K470.*epoch 2, batch 3 of 5") as caught:
         model.fit(domain(), None, rng=np.random.default_rng(0), checkpoint=checkpoint)
     assert caught.value.code == "K470"
     kept = torch.load(io.BytesIO(checkpoint.read_bytes().partition(b"\n")[2]), weights_only=True)
-    assert kept["state"]["epoch"] == 1 and kept["state"]["step"] == 2
+    assert (kept["state"]["epoch"], kept["state"]["step"]) == (1, 2)
     for name, value in model.network.state_dict().items():
         assert torch.isfinite(value).all()
         assert torch.equal(value, kept["network"][name])
@@ -154,8 +154,10 @@ def test_progress_tells_loss_metric_pace_and_what_is_left():
     HSTU(CONFIG).fit(domain(), None, rng=np.random.default_rng(0), on_progress=told.append, validate=lambda _: 0.25)
     last = told[-1]
     assert (last.epoch, last.step, last.steps, last.metric, last.best) == (8, 5, 5, 0.25, 0.25)
-    assert last.seconds_left == 0 and last.tokens_per_second > 0
-    assert told[0].seconds_left > 0 and told[0].metric is None
+    assert last.seconds_left == 0
+    assert last.tokens_per_second > 0
+    assert told[0].seconds_left > 0
+    assert told[0].metric is None
     assert last.loss < told[0].loss
 
 
@@ -165,5 +167,5 @@ def test_without_two_events_of_anybody_there_is_nothing_to_learn(make_domain):
 
 
 def test_a_device_that_is_not_there_is_named(make_domain):
-    with pytest.raises(RecommenderError, match="K474.*warp"):
+    with pytest.raises(RecommenderError, match=r"K474.*warp"):
         HSTU(HSTUConfig(epochs=1, device="warp")).fit(make_domain([([1, 2], None)]), None, rng=np.random.default_rng(0))
