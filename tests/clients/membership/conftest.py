@@ -105,9 +105,9 @@ class Operator:
         self.offer.policy.CopyFrom(terms.policy())
         self.offer.policy_sha256 = terms.policy_sha256()
 
-    def invite(self, partner: str = "buchladen", **changes: Any) -> Invitation:
+    def invite(self, partner: str = "buchladen", days: float = 1, **changes: Any) -> Invitation:
         """Hand out an invitation; ``changes`` falsify it."""
-        secret, expires = self.registry.invite(partner, days=1)
+        secret, expires = self.registry.invite(partner, days=days)
         said = {
             "federation": "books",
             "address": self.address,

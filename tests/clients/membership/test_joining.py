@@ -316,14 +316,16 @@ def test_a_key_that_is_no_ledger_key_is_refused(operator, shop_folder):
     assert code(operator.invite(), shop_folder, accept) in ("K645", "K650")
 
 
-@pytest.mark.parametrize(("ends", "expected"), [("revoke", "K748"), ("use", "K747"), ("forge", "K745")])
+@pytest.mark.parametrize(
+    ("ends", "expected"), [("revoke", "K748"), ("use", "K747"), ("forge", "K745"), ("expire", "K746")]
+)
 def test_the_servers_refusal_keeps_its_code(operator, shop_folder, tmp_path, ends, expected):
-    invitation = operator.invite()
+    invitation = operator.invite(days=1e-9 if ends == "expire" else 1)
     if ends == "revoke":
         operator.registry.revoke("buchladen")
     elif ends == "use":
         join(invitation, tmp_path / "other", accept)
-    else:
+    elif ends == "forge":
         invitation = invitation.model_copy(update={"secret": "A" * 43})
     assert code(invitation, shop_folder, accept) == expected
     assert not Membership.file(shop_folder).exists()
