@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,6 +98,10 @@ class Checkpoints:
         for stale in self.folder.glob("*.safetensors"):
             stale.unlink()
         return self._write(RunState(run, policy_sha256))
+
+    def drop(self) -> None:
+        """Forget an unfinished run and all its rounds; releases stay."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def finish(self, state: RunState) -> None:
         """Mark the run as finished: the next start begins a new one."""

@@ -15,8 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from koinon.errors import FederationError
+from koinon.privacy.ledger.kinds import Kind
+from koinon.server.checkpoints import Checkpoints
 from koinon.server.federation import FederationConfig, Mode
 from koinon.server.membership.home import FederationHome, read_nodes
+from koinon.server.membership.policy import open_registry
 from koinon.server.processes import end_marked
 from koinon.server.progress import Event, Progress
 from koinon.server.sessions import HostedSession, OwnSession, Seen
@@ -122,9 +125,20 @@ def run_hosted(home: FederationHome, progress: Progress | None = None) -> Federa
             "`koinon federation members` shows who is in what standing.",
         )
     config = FederationConfig.model_validate(terms.model_dump() | {"partners": {name: Path(name) for name in approved}})
-    with _alone(home.out), HostedSession(home, config) as session:
-        seen = session.watch(progress or (lambda _: None))
+    with _alone(home.out):
+        _forget(home)
+        with HostedSession(home, config) as session:
+            seen = session.watch(progress or (lambda _: None))
     return _result(home.out, "processes", seen, started)
+
+
+def _forget(home: FederationHome) -> None:
+    """Drop an unfinished run if a partner that took part has left since and asked to be forgotten."""
+    with open_registry(home) as registry:
+        started = registry.book.last(Kind.RUN_STARTED, home.terms().name)
+        left = registry.book.entries(after=started.sequence, kind=Kind.LEFT) if started else []
+    if any(entry.body["forget"] for entry in left):
+        Checkpoints(home.out).drop()
 
 
 def _result(out: Path, mode: Mode, seen: Seen, started: float) -> FederationResult:

@@ -26,10 +26,13 @@ from flwr.proto.node_pb2 import Node
 
 from koinon.config import write_atomically
 from koinon.errors import ConfigError, FederationError
+from koinon.privacy.ledger.kinds import Kind
 from koinon.server import hosting, run_hosted
+from koinon.server.checkpoints import Checkpoints
 from koinon.server.control import Control, InnerPort
 from koinon.server.membership import FederationHome, Registry, open_registry
 from koinon.server.membership.home import read_nodes
+from koinon.server.membership.registry import Applicant
 from koinon.server.processes import MARK
 from koinon.server.superlink import LARGEST_REQUEST
 
@@ -117,8 +120,6 @@ def hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosted]:
 
 
 def _approved(hosted: Hosted, name: str) -> ec.EllipticCurvePrivateKey:
-    from koinon.server.membership.registry import Applicant
-
     key = ec.generate_private_key(ec.SECP384R1())
     secret, _ = hosted.registry.invite(name, days=1)
     hosted.registry.apply(secret, Applicant(name, _pem(key), b"m" * 32, "0" * 64, "0" * 64, "0.1.0", 1))
@@ -294,6 +295,24 @@ def test_training_needs_members(tmp_path: Path, make_home: Any) -> None:
     with pytest.raises(FederationError) as caught:
         run_hosted(make_home(tmp_path / "home"))
     assert caught.value.code == "K704"
+
+
+@pytest.mark.parametrize("forget", [True, False])
+def test_a_run_is_not_resumed_with_what_was_to_be_forgotten(tmp_path: Path, make_home: Any, forget: bool) -> None:
+    home = make_home(tmp_path / "home", minimum_participants=1)
+    with open_registry(home) as registry:
+        key = ec.generate_private_key(ec.SECP384R1())
+        secret, _ = registry.invite("alpha", days=1)
+        registry.apply(secret, Applicant("alpha", _pem(key), b"m" * 32, "0" * 64, "0" * 64, "0.1.0", 1))
+        policy = home.terms().policy_sha256()
+        state = Checkpoints(home.out).begin("r1", policy)
+        registry.book.append(Kind.RUN_STARTED, "shops", run=state.run, policy_sha256=policy, partners=1, resumed=False)
+        registry.leave("alpha", forget=forget)
+    write_atomically(home.nodes_file, '{"beta": {"key": "x", "id": 1}}')
+    with pytest.raises(FederationError) as caught:
+        run_hosted(home)
+    assert caught.value.code == "K765"  # nobody hosts; what was to be dropped is dropped before that
+    assert (Checkpoints(home.out).run_state() is None) == forget
 
 
 def test_insecure_serves_loopback_alone(tmp_path: Path, make_home: Any) -> None:
