@@ -200,8 +200,9 @@ def _wait_for_worker(folder: Path) -> None:
 
 
 def _ended_by_itself(status: int, last: str, folder: Path) -> FederationError:
-    if _UNKNOWN_KEY.search(last):
-        said, remedy = "The federation does not know this node's key (any more)", f"`koinon partner standing {folder}`."
+    if status == 0 or _UNKNOWN_KEY.search(last):  # Flower ends without an error when its server stops hearing it
+        said = "The federation does not know this node's key, or does not hear it any more"
+        remedy = f"`koinon partner standing {folder}` says why."
     elif _KEY_IN_USE.search(last):
         said, remedy = "A node with this key is connected already", "End the other one: one node for each partner."
     else:

@@ -130,10 +130,10 @@ class SuperLink:
         assert done.returncode == 0, done.stdout + done.stderr
         return json.loads(done.stdout[done.stdout.index("{") :])
 
-    def register(self, keys: Keys) -> None:
+    def register(self, keys: Keys) -> str:
         public = self.folder / "node.pub"
         public.write_bytes(keys.node_public)
-        self.flwr("supernode", "register", str(public), "books", "--name", "buchladen")
+        return str(self.flwr("supernode", "register", str(public), "books", "--name", "buchladen")["node-id"])
 
     def ask(self, name: str, files: dict[str, str]) -> list[dict]:
         """Run an app of these files, and return what the nodes have said."""
@@ -237,6 +237,19 @@ def test_an_unknown_key_is_told_so(superlink, shop_folder):
     accept(shop_folder, superlink.authority, superlink.address)
     with pytest.raises(FederationError, match="does not know this node's key") as caught:
         run_node(shop_folder)
+    assert caught.value.code == "K738"
+
+
+def test_a_key_that_is_taken_off_the_list_ends_the_node(superlink, shop_folder):
+    accept(shop_folder, superlink.authority, superlink.address)
+    node_id = superlink.register(Keys(shop_folder))
+
+    def hear(line: str) -> None:
+        if "SuperNode ID" in line:
+            superlink.flwr("supernode", "unregister", node_id, "books")
+
+    with pytest.raises(FederationError, match="does not hear it any more") as caught:
+        run_node(shop_folder, hear)
     assert caught.value.code == "K738"
 
 
