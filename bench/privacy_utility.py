@@ -39,10 +39,10 @@ PARTNERS = ("books-en-us", "books-en-ca", "books-en-uk", "books-en-au", "books-e
 NAME = "federated_gram"
 DELTA = 1e-6
 PLANS: Mapping[float, Mapping[str, float | int]] = {
-    1.0: {"pairs": 2_000, "clip": 2.0, "counts_clip": 2.0, "counts_share": 0.5},
-    2.0: {"pairs": 5_000, "clip": 3.0, "counts_clip": 2.0, "counts_share": 0.3},
-    4.0: {"pairs": 20_000, "clip": 4.0, "counts_clip": 3.0, "counts_share": 0.2},
-    8.0: {"pairs": 50_000, "clip": 6.0, "counts_clip": 3.0, "counts_share": 0.1},
+    1.0: {"pairs": 5_000, "clip": 3.0, "counts_clip": 2.0, "counts_share": 0.5},
+    2.0: {"pairs": 10_000, "clip": 3.0, "counts_clip": 2.0, "counts_share": 0.3},
+    4.0: {"pairs": 50_000, "clip": 3.0, "counts_clip": 2.0, "counts_share": 0.3},
+    8.0: {"pairs": 100_000, "clip": 3.0, "counts_clip": 2.0, "counts_share": 0.3},
     float("inf"): {},
 }
 """Settings that the federation agrees on, by ε."""
@@ -82,9 +82,24 @@ def budget(epsilon: float, seed: int, partners: int) -> PrivacyConfig:
     return PrivacyConfig(epsilon=epsilon, delta=DELTA, people=100_000, partners=partners, sharing=(), unsafe_seed=seed)
 
 
+def choose(learner: FederatedGram, split: Split, space: Space, start: SemanticEaseConfig, *, quick: bool) -> None:
+    """Choose the partner's settings on its validation users; ``quick``: only how far it takes the others in."""
+    if not quick:
+        learner.tune(split, space, rng=np.random.default_rng(7), start=start)
+        return
+    own = learner.config.model_copy(update=start.model_dump())
+    found = {}
+    for cap in (0.0, 1.0, 10.0):
+        learner.config = own.model_copy(update={"share": float(cap > 0), "cap": cap})
+        learner.fit(split.train, space, rng=np.random.default_rng(7))
+        found[cap] = evaluate(learner, split.train, split.validation).mean()
+    best = max(found, key=lambda cap: found[cap])
+    learner.config = own.model_copy(update={"share": float(best > 0), "cap": best})
+
+
 def rows(
     splits: Mapping[str, Split], wanted: Sequence[str], space: Space, epsilons: Sequence[float], seeds: Sequence[int],
-    state: Path, on: str,
+    state: Path, on: str, quick: bool,
 ) -> Iterator[dict]:  # fmt: skip
     """Compute what the state folder does not hold yet; give every row."""
     starts: dict[str, SemanticEaseConfig] = {}
@@ -112,7 +127,7 @@ def rows(
                 learner = FederatedGram(GramConfig(**PLANS[epsilon]))
                 learner.sent = sent[name]
                 learner.receive(release)
-                learner.tune(splits[name], space, rng=np.random.default_rng(7), start=starts[name])
+                choose(learner, splits[name], space, starts[name], quick=quick)
                 learner.fit(splits[name].train, space, rng=np.random.default_rng(7))
                 target = splits[name].test if on == "test" else splits[name].validation
                 row = {
@@ -160,6 +175,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--epsilons", default="1,2,4,8,inf")
     parser.add_argument("--seeds", default="0,1,2", help="of the noise")
     parser.add_argument("--on", choices=("validation", "test"), default="test")
+    parser.add_argument("--quick", action="store_true", help="a partner chooses only how far it takes the others in")
     asked = parser.parse_args(argv)
     config = demo_split_config().model_copy(update={"minimum_item_events": 1})
     names = asked.federate.split(",")
@@ -168,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     epsilons, seeds = [float(e) for e in asked.epsilons.split(",")], [int(s) for s in asked.seeds.split(",")]
     found = []
     asked.state.mkdir(parents=True, exist_ok=True)
-    for row in rows(splits, wanted, open_space(), epsilons, seeds, asked.state, asked.on):
+    for row in rows(splits, wanted, open_space(), epsilons, seeds, asked.state, asked.on, asked.quick):
         found.append(row)
         print(json.dumps(row), flush=True)
     said = table(found, wanted, epsilons)

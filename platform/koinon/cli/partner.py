@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from koinon.cli import partner_join
+from koinon.cli import partner_join, partner_privacy
 
 app = typer.Typer(
     help="Set up a partner's folder, check its data, join a federation, forget a person.",
@@ -149,3 +149,4 @@ def _progress() -> Iterator[Callable[[str, float], None]]:
 
 
 app.registered_commands += partner_join.app.registered_commands
+app.command(epilog="Example: koinon partner privacy shop --federation federation.toml")(partner_privacy.privacy)

@@ -145,37 +145,40 @@ def is_definite(gram: Floats) -> bool:
     return True
 
 
-def denoised(gram: Floats, noise: float, asked: NDArray[np.bool_]) -> Floats:
-    """What noisy sums of pairs say: their positive part above the noise, ``float32[works, works]``.
+def denoised(pairs: NDArray[np.float64], counts: NDArray[np.float64], noise: float, asked: NDArray[np.bool_]) -> Floats:
+    """A Gram matrix from noisy sums, positive semi-definite, ``float32[works, works]``.
 
-    Symmetric noise of standard deviation σ over m works fills the spectrum up to ``2σ√m`` and lifts every eigenvalue
-    that stands out. An eigenvalue λ above it becomes ``√(λ² - 4σ²m)``, which is best in squared error (Gavish and
-    Donoho 2017, Optimal Shrinkage of Singular Values, equation 7); the rest, and what is negative, says nothing. At a
-    noise of 0 what is left is the positive part.
+    Works are taken as if independently, ``κ c_i c_j``, with κ as all asked pairs together have it; on top comes what
+    stands out of the noise. Symmetric noise of standard deviation σ over m works fills the spectrum up to ``2σ√m`` and
+    lifts every eigenvalue that stands out. An eigenvalue λ of the rest above it becomes ``√(λ² - 4σ²m)``, which is best
+    in squared error (Gavish and Donoho 2017, Optimal Shrinkage of Singular Values, equation 7); what is below, or
+    negative, says nothing.
 
     Parameters
     ----------
-    gram
-        Symmetric, with the counts on its diagonal.
+    pairs
+        Noisy sums, symmetric with zero diagonal ``[works, works]``; 0 where a pair was not asked for.
+    counts
+        How often each work was taken, at least 0.
     noise
-        Standard deviation of the noise in the pairs that were asked for.
+        σ of the pairs.
     asked
-        ``bool[works, works]``: which these are. Where few are the noise is thinner by the root of their share.
+        ``bool[works, works]``: which pairs were asked for. Where few are the noise is thinner by the root of their
+        share.
     """
+    together = counts[:, None] * counts[None, :]
+    common = max(float(pairs[asked].sum()) / max(float(together[asked].sum()), 1.0), 0.0) if asked.any() else 0.0
+    gram = common * together
     block = np.flatnonzero(asked.any(axis=1))
-    if not len(block):
-        return gram
-    part = gram[np.ix_(block, block)].astype(np.float64)
-    share = float(asked[np.ix_(block, block)].mean())
-    edge = 2.0 * noise * np.sqrt(share * len(block))
-    values, axes = np.linalg.eigh(part)
-    stands_out = values > edge
-    kept = axes[:, stands_out] * np.sqrt(np.sqrt(values[stands_out] ** 2 - edge**2))
-    signal = kept @ kept.T
-    counts = gram.diagonal().copy()
-    found = np.zeros_like(gram)
-    found[np.ix_(block, block)] = signal
-    found[np.diag_indices_from(found)] = np.maximum(counts, found.diagonal())
+    if len(block):
+        within = np.ix_(block, block)
+        values, axes = np.linalg.eigh(np.where(asked, pairs - gram, 0.0)[within])
+        edge = 2.0 * noise * np.sqrt(asked[within].mean() * len(block))
+        stands_out = values > edge
+        kept = axes[:, stands_out] * (values[stands_out] ** 2 - edge**2) ** 0.25
+        gram[within] += kept @ kept.T
+    gram[np.diag_indices_from(gram)] = np.maximum(counts, gram.diagonal())
+    found: Floats = gram.astype(np.float32)
     return found
 
 
@@ -275,7 +278,8 @@ class Others(Carried):
         if is_in(domain, release, "counts"):
             counts -= self.sent["counts"][own] if "counts" in self.sent else own_counts(taken, clip_of(release))
         gram = np.zeros((len(own), len(own)), dtype=np.float32)
-        gram[np.diag_indices_from(gram)] = np.maximum(counts, 0.0)
+        counts = np.maximum(counts, 0.0)
+        gram[np.diag_indices_from(gram)] = counts
         if "pairs" not in release.arrays:
             return gram
         listed = pair_list(release)
@@ -287,12 +291,14 @@ class Others(Carried):
                 pairs -= self.sent["pairs"][place]
             else:
                 pairs -= own_pairs(taken, clip_of(release, "pairs"), listed_works(listed, own))[first, second]
-        gram[first, second] = gram[second, first] = pairs if noise else np.maximum(pairs, 0.0)
-        if not noise and is_definite(gram):
+        if not noise:
+            gram[first, second] = gram[second, first] = np.maximum(pairs, 0.0)
             return gram
+        noisy = np.zeros(gram.shape)
+        noisy[first, second] = noisy[second, first] = pairs
         asked = np.zeros(gram.shape, dtype=np.bool_)
         asked[first, second] = asked[second, first] = True
-        return denoised(gram, noise, asked)
+        return denoised(noisy, counts, noise, asked)
 
 
 def clip_of(release: Release, sums: str = "counts") -> float:
