@@ -284,6 +284,7 @@ def join(invitation: Invitation, folder: Path, consent: Callable[[joining.Offer]
         fresh = _accepted(
             offer, invitation.federation, invitation.partner, invitation.address, invitation.ca_certificate
         )
+        Keys.make(folder)
         fresh.model_copy(update={"invitation_sha256": invitation.secret_sha256}).save(folder)
     with Member(folder) as member:
         if resumed:

@@ -35,9 +35,7 @@ NodeKey = ec.EllipticCurvePrivateKey
 
 
 class Keys:
-    """The keys in a partner's folder; what is missing is made.
-
-    Of several processes that find none, all end with the keys of the first: there is never a second pair.
+    """The keys in a partner's folder, read.
 
     Parameters
     ----------
@@ -47,24 +45,38 @@ class Keys:
     Raises
     ------
     PrivacyError
-        K640 somebody else may read them, K641 one of them is no such key.
-    ResourceError
-        K801 they cannot be written.
+        K640 somebody else may read them, K641 one of them is missing or no such key.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "federation" / "keys"
         self.node_file = self.folder / "node"
-        try:
-            self.folder.mkdir(parents=True, mode=0o700, exist_ok=True)
-            _make(self.node_file, _new_node_key)
-            _make(self.folder / "member", _new_member_key)
-        except OSError as error:
-            raise ResourceError(
-                "K801", f"Cannot write {self.folder}: {error.strerror or error}.", "Free disk space or mend its rights."
-            ) from error
         self.node = _read_node_key(self.node_file)
         self.member = _read_member_key(self.folder / "member")
+
+    @classmethod
+    def make(cls, folder: Path) -> Keys:
+        """Make what is missing, and read them.
+
+        Of several processes that find none, all end with the keys of the first: there is never a second pair.
+
+        Raises
+        ------
+        PrivacyError
+            K640, K641 what is there cannot be used.
+        ResourceError
+            K801 they cannot be written.
+        """
+        target = folder / "federation" / "keys"
+        try:
+            target.mkdir(parents=True, mode=0o700, exist_ok=True)
+            _make(target / "node", _new_node_key)
+            _make(target / "member", _new_member_key)
+        except OSError as error:
+            raise ResourceError(
+                "K801", f"Cannot write {target}: {error.strerror or error}.", "Free disk space or mend its rights."
+            ) from error
+        return cls(folder)
 
     @property
     def node_public(self) -> bytes:

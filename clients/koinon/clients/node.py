@@ -24,9 +24,9 @@ from pathlib import Path
 from koinon.clients import pinning
 from koinon.clients.keys import Keys
 from koinon.clients.membership import Membership
-from koinon.clients.reach import split_address
+from koinon.clients.reach import check_server, split_address
 from koinon.config import write_atomically
-from koinon.errors import FederationError, PrivacyError
+from koinon.errors import FederationError, PrivacyError, ResourceError
 
 __all__ = ["node_command", "node_environment", "run_node"]
 
@@ -71,9 +71,13 @@ def run_node(
     PrivacyError
         K640, K641 its key cannot be used, K642, K643 another code is installed than was accepted, K648 without TLS
         over a network.
+    ResourceError
+        K828 who answers cannot prove to be the federation's server.
     """
     folder = folder.resolve()
     command = node_command(folder, max_retries=max_retries, insecure=insecure)
+    if not insecure:
+        _check_identity(Membership.of(folder))
     log = folder / "federation" / "node.log"
     with _ending() as asked_to_end:
         process = subprocess.Popen(
@@ -132,6 +136,15 @@ def node_environment(folder: Path) -> dict[str, str]:
     """Return what is set for a node's processes: no telemetry, nothing installed, a Flower home of its own."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     return {**_QUIET, "FLWR_HOME": str(folder / "federation" / "flower"), "PATH": path}
+
+
+def _check_identity(membership: Membership) -> None:
+    """Refuse a server that is another one; Flower would try it for ever, as it does one that is away."""
+    try:
+        check_server(membership.fleet_address, membership.ca_certificate)
+    except ResourceError as error:
+        if error.code == "K828":
+            raise
 
 
 def _node_config(folder: Path, membership: Membership) -> str:

@@ -15,12 +15,12 @@ from koinon.errors import PrivacyError
 
 def code(folder: Path) -> str:
     with pytest.raises(PrivacyError) as caught:
-        Keys(folder)
+        Keys.make(folder)
     return caught.value.code
 
 
 def test_they_are_readable_by_their_owner_alone(tmp_path: Path):
-    keys = Keys(tmp_path)
+    keys = Keys.make(tmp_path)
     assert keys.folder.stat().st_mode & 0o777 == 0o700
     assert {path.name: path.stat().st_mode & 0o777 for path in keys.folder.iterdir()} == {
         "node": 0o600,
@@ -29,7 +29,7 @@ def test_they_are_readable_by_their_owner_alone(tmp_path: Path):
 
 
 def test_the_node_key_is_what_flower_wants(tmp_path: Path):
-    public = load_ssh_public_key(Keys(tmp_path).node_public)
+    public = load_ssh_public_key(Keys.make(tmp_path).node_public)
     assert isinstance(public, ec.EllipticCurvePublicKey)
     assert isinstance(public.curve, ec.SECP384R1)
 
@@ -38,7 +38,7 @@ def test_there_is_never_a_second_pair(tmp_path: Path):
     found: list[tuple[bytes, bytes]] = []
 
     def read() -> None:
-        keys = Keys(tmp_path)
+        keys = Keys.make(tmp_path)
         found.append((keys.node_public, keys.member_public))
 
     threads = [threading.Thread(target=read) for _ in range(8)]
@@ -51,7 +51,7 @@ def test_there_is_never_a_second_pair(tmp_path: Path):
 
 
 def test_a_new_node_key_is_taken_in_one_step(tmp_path: Path):
-    keys = Keys(tmp_path)
+    keys = Keys.make(tmp_path)
     before, member = keys.node_public, keys.member_public
     following = keys.next_node_public()
     assert following != before
@@ -66,19 +66,27 @@ def test_a_new_node_key_is_taken_in_one_step(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["node", "member"])
 def test_a_key_that_others_may_read_is_refused(tmp_path: Path, name: str):
-    (Keys(tmp_path).folder / name).chmod(0o644)
+    (Keys.make(tmp_path).folder / name).chmod(0o644)
     assert code(tmp_path) == "K640"
 
 
 def test_so_is_one_in_a_folder_that_others_may_enter(tmp_path: Path):
-    Keys(tmp_path).folder.chmod(0o755)
+    Keys.make(tmp_path).folder.chmod(0o755)
     assert code(tmp_path) == "K640"
 
 
 @pytest.mark.parametrize("name", ["node", "member"])
 def test_a_damaged_key_is_named(tmp_path: Path, name: str):
-    folder = Keys(tmp_path).folder
+    folder = Keys.make(tmp_path).folder
     (folder / name).write_bytes(b"-----BEGIN")
     assert code(tmp_path) == "K641"
     (folder / name).write_bytes((folder / ("member" if name == "node" else "node")).read_bytes())
     assert code(tmp_path) == "K641"
+
+
+@pytest.mark.parametrize("name", ["node", "member"])
+def test_a_lost_key_is_not_made_anew_unasked(tmp_path: Path, name: str):
+    (Keys.make(tmp_path).folder / name).unlink()
+    with pytest.raises(PrivacyError, match="K641"):
+        Keys(tmp_path)
+    assert not (tmp_path / "federation" / "keys" / name).exists()
