@@ -10,11 +10,12 @@ from koinon.recommenders import FederatedRecommender, Request
 from koinon.recommenders.conventional import EASE, EaseConfig, SemanticEASE, SemanticEaseConfig
 from koinon.recommenders.federated import registry
 from koinon.recommenders.federated.gram import FederatedGram, GramConfig, GramPlan
-from koinon.recommenders.federated.gram_sums import own_counts, own_pairs, pair_list
+from koinon.recommenders.federated.gram_sums import denoised, own_counts, own_pairs, pair_list
 from koinon.recommenders.federated.gram_tuning import reheld
 from koinon.recommenders.federated.identities import catalogue_of
 from koinon.recommenders.federated.pairs import choose_pairs
 from koinon.recommenders.federated.totals import add_up
+from koinon.recommenders.protocol import Contribution
 
 EXACT = GramConfig(clip=float("inf"), share=1.0, cap=None, pairs=10_000_000, lambda_=50.0)
 
@@ -252,3 +253,42 @@ def test_it_is_kept_and_brought_back(shop, word_space):
     request = [Request(history=np.array([3, 5], dtype=np.int32))]
     assert np.array_equal(learner.score(request), again.score(request))
     assert FederatedGram().state() == {}
+
+
+def test_of_noisy_pairs_what_stands_out_is_kept_and_positive_semi_definite():
+    rng = np.random.default_rng(3)
+    works, noise = 60, 4.0
+    groups = np.repeat(np.eye(3), 20, axis=0)
+    counts = rng.uniform(40, 80, works)
+    exact = 15 * groups @ groups.T + 0.002 * np.outer(counts, counts)
+    np.fill_diagonal(exact, 0.0)
+    disturbance = np.triu(rng.normal(0, noise, (works, works)), 1)
+    asked = ~np.eye(works, dtype=bool)
+    noisy = np.where(asked, exact + disturbance + disturbance.T, 0.0)
+    found = denoised(noisy, counts, noise, asked)
+    assert np.linalg.eigvalsh(found.astype(np.float64)).min() > -1e-3
+    assert np.all(found.diagonal() >= counts.astype(np.float32))
+    assert np.linalg.norm((found - exact)[asked]) < 0.5 * np.linalg.norm((noisy - exact)[asked])
+    nothing = denoised(np.where(asked, disturbance + disturbance.T, 0.0), counts, 3 * noise, asked)
+    assert np.abs(nothing[asked]).max() < 1.0
+
+
+def test_a_partner_takes_out_what_it_sent_noise_and_all(shop):
+    domains = cut_by_users(shop.train, 2)
+    own = FederatedGram(EXACT)
+    plan = GramPlan(EXACT)
+    catalogues = [catalogue_of(domain.name, domain.items) for domain in domains]
+    release = plan.initial(catalogues, None, rng=np.random.default_rng(0))
+    noise = np.random.default_rng(1)
+    for round_ in (1, 2):
+        task = plan.task(release, round_)
+        given = {domain.name: FederatedGram(EXACT).contribute(domain, release, task) for domain in domains}
+        sent = given["part-0"].arrays
+        sent = {name: array + noise.normal(0, 5, array.shape).astype(np.float32) for name, array in sent.items()}
+        own.sent = {**own.sent, **sent}
+        given["part-0"] = Contribution(sent, given["part-0"].n_users)
+        release = plan.aggregate(release, add_up(task.specs, given))
+    own.receive(release)
+    found = own.others(domains[0])
+    rest = (domains[1].matrix.T @ domains[1].matrix).toarray()
+    assert np.allclose(found.gram, rest[np.ix_(found.item, found.item)], atol=1e-3)

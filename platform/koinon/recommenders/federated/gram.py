@@ -131,7 +131,7 @@ class GramPlan:
             arrays |= {"start": agreed.start, "other": agreed.other}
             info["pairs"] = len(agreed)
         else:
-            sums = np.where(sums < self.config.support, 0.0, sums)
+            sums = np.where(np.abs(sums) < self.config.support, 0.0, sums)  # noise may make a sum negative
         arrays[wanted] = sums.astype(np.float32)
         return Release(release.number + 1, self.name, arrays, info)
 
