@@ -154,7 +154,10 @@ def test_one_huge_update_is_scaled_down_to_the_others_norm() -> None:
     sent["p4"] = Contribution({"update": np.full((4,), -1e6, np.float32)}, 10)
     spec = TensorSpec("update", (4,), "float32", "mean", float("inf"))
     total = aggregate("bounded", [spec], sent, Cells(_nothing(), {"update": Measure()}, {}), ROBUST)
-    assert total.arrays["update"] == pytest.approx((4 * 1.0 - 3.0) / 5)
+    assert total.arrays["update"] == pytest.approx((4 * 1.0 - 25.0) / 5)
+    strict = Robustness(norm=1.0)
+    total = aggregate("bounded", [spec], sent, Cells(_nothing(), {"update": Measure()}, {}), strict)
+    assert total.arrays["update"] == pytest.approx((4 * 1.0 - 1.0) / 5)
 
 
 def _nothing() -> Any:

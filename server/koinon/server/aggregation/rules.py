@@ -50,6 +50,9 @@ class Robustness(Config):
     """``bounded``: how many times as often as the others', given that, they may take one work or pair."""
     deviations: float = Field(default=4.0, ge=0)
     """``bounded``: standard errors of sampling allowed beyond that."""
+    norm: float = Field(default=25.0, ge=1)
+    """``bounded``: how many times the partners' median norm per person (or item) a tensor that counts nothing may have.
+    Honest shops of films and of books differ 22-fold."""
     trim: float = Field(default=0.34, ge=0, lt=0.5)
     """``trimmed_mean``: share of the listers cut at each end, rounded down to whole partners."""
     malicious: int = Field(default=1, ge=1)
@@ -85,7 +88,7 @@ def bounded(specs: Sequence[TensorSpec], contributions: Contributions, cells: Ce
     """Bound each partner by the others, then add up; where nobody is out of line the plain sum comes out unchanged.
 
     A tensor that counts (``least = 0``) is bounded by :func:`within_reason`. Of any other the whole is scaled down to
-    ``tolerance`` times the partners' median norm per unit.
+    ``norm`` times the partners' median norm per unit.
     """
     people = {partner: contributions[partner].n_users for partner in contributions}
     totals = {}
@@ -225,13 +228,13 @@ def whole_of(spec: TensorSpec, contributions: Contributions, cells: Cells) -> tu
 
 
 def _norm_bounded(spec: TensorSpec, contributions: Contributions, cells: Cells, settings: Robustness) -> Doubles:
-    """Add up, each partner's tensor scaled down to ``tolerance`` times the median norm per unit (or of an update)."""
+    """Add up, each partner's tensor scaled down to ``norm`` times the median norm per unit (or of an update)."""
     rate = {}
     for partner in contributions:
         sent = contributions[partner].arrays[spec.name].astype(np.float64)
         units = cells.units(partner, spec, contributions[partner]) if spec.aggregation == "sum" else 1
         rate[partner] = float(np.linalg.norm(sent)) / max(units, 1)
-    bound = settings.tolerance * float(np.median([value for value in rate.values() if value > 0] or [0.0]))
+    bound = settings.norm * float(np.median([value for value in rate.values() if value > 0] or [0.0]))
     total = np.zeros(spec.shape)
     people = 0
     for partner in sorted(contributions):
