@@ -190,5 +190,7 @@ def _summary(report: dict[str, Any], out: Path) -> None:
             ]
             table.add_row(said, f"{report[column]['ndcg@10']['n']:,}", *cells)
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160  # a file or a pipe: nothing to fit into
     console.print(table)
     console.print(f"{report['seconds']:.0f} s. Report: {out / 'report.json'}", markup=False, soft_wrap=True)

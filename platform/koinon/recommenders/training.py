@@ -104,10 +104,9 @@ def train(
     model = build(name, config)
     report: dict[str, Any] = {"recommender": name, "seed": seed}
     domain = split.train
-    first: dict[str, Any] = {}
     if isinstance(model, SequenceRecommender):
-        first = _watched("early stop", folder, on_progress)
-        model.fit(domain, space, rng=np.random.default_rng(seed), validation=split.validation, **first)
+        watched = _watched("early stop", folder, on_progress)
+        model.fit(domain, space, rng=np.random.default_rng(seed), validation=split.validation, **watched)
         assert model.training is not None
         told = model.training
         report["validation"] = {"ndcg@10": told.best}

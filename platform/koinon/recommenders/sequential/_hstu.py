@@ -200,7 +200,7 @@ class _Block(nn.Module):
     def split(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Gates ``[T, heads * v]``; values, queries and keys ``[T, heads, …]``."""
         h, qk, v = self.heads, self.qk, self.v
-        gates, values, queries, keys = projected.split([h * v, h * v, h * qk, h * qk], 1)
+        gates, values, queries, keys = torch.split(projected, [h * v, h * v, h * qk, h * qk], 1)
         rows = len(projected)
         return gates, values.view(rows, h, v), queries.view(rows, h, qk), keys.view(rows, h, qk)
 

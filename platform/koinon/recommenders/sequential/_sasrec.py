@@ -45,7 +45,8 @@ class _Block(nn.Module):
     def forward(self, rows: Tensor, layout: Layout) -> Tensor:
         """``[T, width] → [T, width]``."""
         projected = self.project(self.before_attention(rows)).view(len(rows), 3, self.heads, -1)
-        attended = attend(*projected.unbind(1), layout, weighting="softmax", scale=self.scale)
+        queries, keys, values = projected.unbind(1)
+        attended = attend(queries, keys, values, layout, weighting="softmax", scale=self.scale)
         rows = rows + self.dropout(self.join(attended.flatten(1)))
         changed: Tensor = rows + self.dropout(self.layer(self.before_layer(rows)))
         return changed

@@ -57,15 +57,15 @@ def ordered(
     -------
     Items and times in seconds (``None`` without), ``int64[≤ length]`` each.
     """
-    items = np.asarray(items, dtype=np.int64)
+    read: NDArray[np.int64] = np.asarray(items, dtype=np.int64)
     seconds = None if times is None else np.asarray(times, dtype=np.int64) // 1000
     if seconds is not None and (np.diff(seconds) < 0).any():
         order = np.argsort(seconds, kind="stable")
-        items, seconds = items[order], seconds[order]
-    known = (items >= 0) & (items < catalogue)
+        read, seconds = read[order], seconds[order]
+    known = (read >= 0) & (read < catalogue)
     if not known.all():
-        items, seconds = items[known], None if seconds is None else seconds[known]
-    return items[-length:], None if seconds is None else seconds[-length:]
+        read, seconds = read[known], None if seconds is None else seconds[known]
+    return read[-length:], None if seconds is None else seconds[-length:]
 
 
 class Histories:

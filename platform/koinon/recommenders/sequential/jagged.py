@@ -129,9 +129,19 @@ class Layout:
         lengths, starts = self.lengths[sequences, None], self.starts[sequences, None]
         rows = (starts + np.minimum(steps, lengths - 1)).ravel()
         places = np.flatnonzero((steps < lengths).ravel())
-        arrays = (rows, places, rows[places], starts[:, 0], lengths[:, 0])
-        put = [torch.from_numpy(array).to(self.device) for array in arrays]
-        return Block(*put, sequences=len(sequences), longest=longest)
+
+        def put(array: NDArray[np.int64]) -> Tensor:
+            return torch.from_numpy(array).to(self.device)
+
+        return Block(
+            rows=put(rows),
+            places=put(places),
+            own=put(rows[places]),
+            starts=put(starts[:, 0]),
+            lengths=put(lengths[:, 0]),
+            sequences=len(sequences),
+            longest=longest,
+        )
 
     def tiles(self, block: Block) -> Iterator[tuple[int, int]]:
         """Query rows ``[first, stop)`` of a block worked on together; their keys are ``[0, stop)``."""

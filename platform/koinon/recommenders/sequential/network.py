@@ -72,18 +72,17 @@ class SequenceNetwork(nn.Module):
     def next_item_loss(self, rows: Tensor, batch: Batch) -> Tensor:
         """Mean loss of telling every row's next item."""
         assert batch.targets is not None
-        config = self.config
+        config, table = self.config, self.table()
+        if config.precision == "bf16":
+            rows, table = rows.bfloat16(), table.bfloat16()
         return next_item_loss(
-            *self._lowered(rows, self.table()),
+            rows,
+            table,
             batch.targets,
             kind=config.loss,
             negatives=config.negatives,
             temperature=config.temperature,
         )
-
-    def _lowered(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """In bfloat16 if the settings say so."""
-        return tuple(t.bfloat16() for t in tensors) if self.config.precision == "bf16" else tensors
 
     def fused(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """``function`` as it is, or compiled if the settings say so."""
