@@ -18,11 +18,11 @@ from flwr.serverapp import Grid
 
 from koinon.errors import FederationError
 from koinon.recommenders.federated import registry
-from koinon.recommenders.federated.budgeting import noise_of, prices
-from koinon.recommenders.protocol import Catalogue, FederationPlan, Release, Task
+from koinon.recommenders.federated.budgeting import noise_of, prices, with_noise
+from koinon.recommenders.protocol import Catalogue, FederationPlan, Release, Task, Total
 from koinon.server.aggregation import Cells, Gate
 from koinon.server.checkpoints import Checkpoint, Checkpoints, RunState
-from koinon.server.exchange import IMPOSTOR, VANISHED, Exchange
+from koinon.server.exchange import CHANGED, IMPOSTOR, VANISHED, Exchange
 from koinon.server.federation import FederationConfig, LearnerConfig
 from koinon.server.gathering import Asked, Gathered, OpenGathering, SecureGathering
 from koinon.server.progress import ProgressLog
@@ -238,18 +238,29 @@ class Coordinator:
                 f" {self.config.minimum_participants} are needed. Left out: {_named(gathered.left_out)}.",
                 "See docs/errors.md for the codes; start again and the run goes on from the last finished round.",
             )
-        release = self._numbered(plan.aggregate(checkpoint.release, gathered.total), number)
+        release = self._numbered(plan.aggregate(checkpoint.release, self._known(gathered.total, learner, task)), number)
         metrics = _means(gathered.metrics)
         result = Checkpoint(release, registry.state(plan), participants, metrics, gathered.left_out)
         self.checkpoints.save(learner.name, result)
         self.record.round_finished(learner.name, state, result)
         self.record.stood_out(learner.name, state, number, gathered.suspicions())
         self._report(learner, plan, number, gathered, waited, time.monotonic() - started)
+        for partner, code in gathered.left_out.items():
+            if code == CHANGED:  # its catalogue is asked for anew before the next round
+                self._asked.discard(self.members.pop(partner))
         return result
 
     def _numbered(self, release: Release, number: int) -> Release:
         info = {**release.info, "protection": PROTECTION[self.config.aggregation == "secure"]}
         return Release(number, release.recommender, release.arrays, info)
+
+    def _known(self, total: Total, learner: LearnerConfig, task: Task) -> Total:
+        """The total, saying how much noise is in it."""
+        privacy = self.config.privacy
+        if privacy is None:
+            return total
+        learners = {each.name: each.settings for each in self.config.learners}
+        return with_noise(privacy, learners, learner.name, task, total, self.config.minimum_participants)
 
     def _noise(self, learner: LearnerConfig, plan: FederationPlan, task: Task) -> dict[str, float]:
         """Standard deviation that each tensor of a partner may have by the policy."""
