@@ -73,7 +73,7 @@ def _space(encoder: str, sha256: str) -> Space | None:
     space = open_space(encoder)
     if sha256 and space.fingerprint != sha256:
         raise SpaceError(
-            "K309",
+            "K311",
             f"{encoder} is not the encoder that the policy pins.",
             "Install the one that the federation began with.",
         )
