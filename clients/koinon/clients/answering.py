@@ -44,7 +44,7 @@ def answer(
         said = content.config_records["instruction"]["instruction"]
         if not isinstance(said, bytes):
             raise FederationError("K720", "The server's message cannot be read.", "Are all on one version?")
-        if home.ledger_key and phase in ("contribute", "adopt"):
+        if home.ledger_key and phase in ("contribute", "adopt", "keys", "share"):
             from koinon.clients.trust import check_server
 
             check_server(home, said, _news(content), adopting=phase == "adopt")

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from koinon.config import write_atomically
 from koinon.errors import FederationError
-from koinon.privacy.ledger import Entry, read_lines
+from koinon.privacy.ledger import Entry, member_keys, read_lines
 from koinon.privacy.signing import Verifier
 
 __all__ = ["LedgerCopy"]
@@ -75,6 +75,10 @@ class LedgerCopy:
                 published |= entry.kind == "release_published"
                 withdrawn |= entry.kind == "release_rolled_back"
         return published and not withdrawn
+
+    def members(self) -> dict[str, str]:
+        """SHA-256 of every member's key, by name, as the ledger has it."""
+        return member_keys(entry for entry in read_lines(self.path) if isinstance(entry, Entry))
 
     def _read(self, news: bytes) -> list[Entry]:
         """The entries shown: signed by the server, and each following from the one before."""

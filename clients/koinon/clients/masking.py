@@ -15,7 +15,19 @@ from numpy.typing import NDArray
 from koinon.clients.home import Home
 from koinon.clients.wire import Agreement, SecureStep
 from koinon.errors import PrivacyError
-from koinon.privacy.secure_sum import Partner, Session, destroy_state, layout, load_state, rules, save_state
+from koinon.privacy.secure_sum import (
+    Partner,
+    Session,
+    destroy_state,
+    layout,
+    load_state,
+    rules,
+    save_state,
+    signed_by_member,
+    verified_by,
+)
+from koinon.privacy.secure_sum.partner import Signer, Verifier
+from koinon.privacy.signing import Verifier as LedgerKey
 from koinon.recommenders.protocol import TensorSpec
 
 __all__ = ["Masking"]
@@ -55,14 +67,14 @@ class Masking:
         for old in self._path.parent.glob(f"{self.step.learner}-*.state"):
             if int(old.stem.split("-")[1]) != self.step.round - 1:
                 destroy_state(old)
-        partner, said = Partner.begin(self.session, self.rules, self.home.name)
+        partner, said = Partner.begin(self.session, self.rules, self.home.name, self._signer())
         save_state(self._path, partner.state())
         return said
 
     def share(self) -> bytes:
         """Learn the neighbours, and share the own seeds among them."""
         partner = self._partner()
-        said = partner.share(self.step.said)
+        said = partner.share(self.step.said, self._verifier())
         save_state(self._path, partner.state())
         return said
 
@@ -82,6 +94,22 @@ class Masking:
         said = partner.unmask(self.step.said)
         destroy_state(self._path)
         return said
+
+    def _signer(self) -> Signer | None:
+        """A member signs its keys; partners of one machine have none to sign with."""
+        if not self.home.ledger_key:
+            return None
+        from koinon.clients.keys import Keys
+
+        return signed_by_member(Keys(self.home.folder).member)
+
+    def _verifier(self) -> Verifier | None:
+        """A member believes the keys of members alone, as its own copy of the ledger names them."""
+        if not self.home.ledger_key:
+            return None
+        from koinon.clients.ledger_copy import LedgerCopy
+
+        return verified_by(LedgerCopy(self.home.folder, LedgerKey(self.home.ledger_key)).members())
 
     def _partner(self) -> Partner:
         return Partner.restore(load_state(self._path))

@@ -17,6 +17,7 @@ import numpy as np
 from flwr.serverapp import Grid
 
 from koinon.errors import FederationError
+from koinon.privacy.ledger import member_keys
 from koinon.recommenders.federated import registry
 from koinon.recommenders.federated.budgeting import noise_of, prices, with_noise
 from koinon.recommenders.protocol import Catalogue, FederationPlan, Release, Task, Total
@@ -124,7 +125,8 @@ class Coordinator:
         """How this run's answers are gathered."""
         config = self.config
         if config.aggregation == "secure":
-            return SecureGathering(self.exchange, self.policy, deadline=config.deadlines.catalogue)
+            members = member_keys(self.record.book.entries())
+            return SecureGathering(self.exchange, self.policy, deadline=config.deadlines.catalogue, members=members)
         largest = config.robustness.largest_partner
         gate = Gate(self.checkpoints.folder / "gate.json", state.run, largest_partner=largest)
         return OpenGathering(self.exchange, self._scratch, gate, config.aggregation, config.robustness)

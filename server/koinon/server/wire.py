@@ -69,7 +69,7 @@ class Order:
             instruction.task.CopyFrom(_task(task))
         self._said = instruction.SerializeToString(deterministic=True)
         self._tensors = ArrayRecord(arrays)
-        self._news = news or {}
+        self.news = news or {}
         self._steps: Mapping[int, Steps] = {}
 
     def with_steps(self, steps: Mapping[int, Steps]) -> Order:
@@ -84,7 +84,7 @@ class Order:
         if node in self._steps:  # serialised messages are merged by putting them one after the other
             now, following = self._steps[node]
             instruction += wire.Instruction(secure=now, next=following).SerializeToString(deterministic=True)
-        said = ConfigRecord({"instruction": instruction, "ledger": self._news.get(node, b"")})
+        said = ConfigRecord({"instruction": instruction, "ledger": self.news.get(node, b"")})
         content = RecordDict({"instruction": said, "tensors": self._tensors})
         return Message(content, node, kind, ttl=ttl)
 

@@ -5,6 +5,7 @@ a partner keeps its copy :mod:`koinon.clients.ledger_copy`'s.
 """
 
 from koinon.privacy.ledger.entry import GENESIS, Entry, read_lines
+from koinon.privacy.ledger.members import member_keys
 from koinon.privacy.ledger.verifying import Fault, Findings, verify
 
-__all__ = ["GENESIS", "Entry", "Fault", "Findings", "read_lines", "verify"]
+__all__ = ["GENESIS", "Entry", "Fault", "Findings", "member_keys", "read_lines", "verify"]

@@ -21,6 +21,7 @@ from koinon.privacy.secure_sum.keeping import destroy_state, load_state, save_st
 from koinon.privacy.secure_sum.partner import Partner
 from koinon.privacy.secure_sum.rules import Rules, Session
 from koinon.privacy.secure_sum.server import Server
+from koinon.privacy.secure_sum.signed import signed_by_member, verified_by
 from koinon.privacy.secure_sum.words import Part, Quantiser, WordLayout
 
 __all__ = [
@@ -37,4 +38,6 @@ __all__ = [
     "load_state",
     "rules",
     "save_state",
+    "signed_by_member",
+    "verified_by",
 ]

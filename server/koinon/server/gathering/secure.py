@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from koinon.errors import FederationError
-from koinon.privacy.secure_sum import BITS, Server, Session, layout, rules
+from koinon.privacy.secure_sum import BITS, Server, Session, layout, rules, verified_by
 from koinon.protos import federation_pb2 as wire
 from koinon.recommenders.protocol import Total
 from koinon.server.exchange import Exchange, Outcome
@@ -38,12 +38,18 @@ class SecureGathering:
         What the members agreed on.
     deadline
         Seconds that partners have for the protocol's own steps, which need no data.
+    members
+        SHA-256 of the members' keys by name, where partners have joined with keys of their own: who takes part has
+        signed for it.
     """
 
-    def __init__(self, exchange: Exchange, policy: wire.Policy, *, deadline: float) -> None:
+    def __init__(
+        self, exchange: Exchange, policy: wire.Policy, *, deadline: float, members: Mapping[str, str] | None = None
+    ) -> None:
         self.exchange = exchange
         self.policy = policy
         self.deadline = deadline
+        self.verify = verified_by(members) if members else None
         self._prepared: _Sum | None = None
 
     def gather(self, asked: Asked) -> Gathered:
@@ -85,7 +91,7 @@ class _Sum:
         # drawn, so that no attempt's messages fit another, restarts included
         self.attempt = 1 + secrets.randbelow(2**31 - 1)
         session = Session(asked.run, round_, asked.policy_sha256, f"{asked.learner}/{self.attempt}")
-        self.server = Server(session, rules(gathering.policy.minimum_participants))
+        self.server = Server(session, rules(gathering.policy.minimum_participants), gathering.verify)
         self.cohorts: Mapping[str, bytes] = {}
         self.shared: set[str] = set()
         self.left_out: dict[str, str] = {}
@@ -99,7 +105,7 @@ class _Sum:
 
     def prepare(self, asked: Asked) -> None:
         """Ask for keys, then for shares, by themselves."""
-        order = Order(self.run_name, self.policy, self.policy_sha256)
+        order = Order(self.run_name, self.policy, self.policy_sha256, news=asked.order.news)
         self._ask(asked, "query.keys", order, {p: (self.step(), None) for p in asked.members}, self._take_keys)
         self.cohorts = self.server.cohorts()
         told = {partner: (self.step(said), None) for partner, said in self.cohorts.items()}
