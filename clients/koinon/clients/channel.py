@@ -61,12 +61,21 @@ def same_user(connection: socket.socket) -> bool:
 
 
 def send(connection: socket.socket, frame: Frame) -> None:
-    """Send one frame."""
+    """Send one frame.
+
+    Raises
+    ------
+    FederationError
+        K724 the other side has ended.
+    """
     fields, said, arrays = frame
     parts = [json.dumps(fields).encode(), said, save({n: np.ascontiguousarray(array) for n, array in arrays.items()})]
-    connection.sendall(_HEAD.pack(*(len(part) for part in parts)))
-    while parts:
-        connection.sendall(parts.pop(0))
+    try:
+        connection.sendall(_HEAD.pack(*(len(part) for part in parts)))
+        while parts:
+            connection.sendall(parts.pop(0))
+    except ConnectionError as error:
+        raise _broken() from error
 
 
 def receive(connection: socket.socket) -> Frame:
@@ -88,7 +97,10 @@ def _exactly(connection: socket.socket, length: int) -> bytearray:
     buffer = bytearray(length)
     view = memoryview(buffer)
     while view:
-        got = connection.recv_into(view)
+        try:
+            got = connection.recv_into(view)
+        except ConnectionError as error:  # killed before it had read all that it was told
+            raise _broken() from error
         if not got:
             raise _broken()
         view = view[got:]

@@ -8,6 +8,7 @@
     <folder>/federation/egress.jsonl   one line for everything that ever left
     <folder>/federation/errors.log     what went wrong, in full; it stays here
     <folder>/federation/work.jsonl     when this partner computed what
+    <folder>/federation/told.json      the tables that this run's catalogue was told from
     <folder>/federation/ledger.jsonl   its copy of the federation's ledger
     <folder>/federation/runs/<run>/    private state between the rounds of a run
     <folder>/models/<arm>/             fitted models

@@ -21,6 +21,7 @@ from koinon.clients.budget import RoundBudget, sent_by
 from koinon.clients.door import Adopted
 from koinon.clients.home import Home
 from koinon.clients.partner_state import Partners, PartnerState
+from koinon.clients.vault_pin import check_vault, pin_vault
 from koinon.clients.wire import Ask, read_ask
 from koinon.config import write_atomically
 from koinon.data import Domain
@@ -61,6 +62,8 @@ def perform(
     ------
     PrivacyError
         K611 the server's policy is not the one accepted, K612 a task asks for other tensors than the policy implies.
+    FederationError
+        K726 the vault changed while the federation trained.
     KoinonError
         What the data, the learner or the disk have to say; only its code leaves.
     """
@@ -69,6 +72,10 @@ def perform(
     started = time.monotonic()
     with home.timed(phase=phase, round=ask.task.round if ask.task else 0, learner="+".join(ask.releases)):
         state = partners.open(home, ask.agreement)
+        if phase == "catalogue":
+            pin_vault(home, ask.run, state.vault.fingerprint())
+        elif phase == "contribute":
+            check_vault(home, ask.run, state.vault.fingerprint())
         result = _perform(phase, state, ask)
     if isinstance(result, Catalogue) or "work_seconds" not in ask.agreement.metrics:
         return result

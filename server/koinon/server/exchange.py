@@ -16,7 +16,7 @@ from flwr.serverapp import Grid
 from koinon.errors import FederationError
 from koinon.server.wire import Answer, Order, read_answer
 
-__all__ = ["IMPOSTOR", "INTRODUCTION", "LATE", "VANISHED", "Exchange", "Outcome"]
+__all__ = ["CHANGED", "IMPOSTOR", "INTRODUCTION", "LATE", "VANISHED", "Exchange", "Outcome"]
 
 INTRODUCTION = "query.catalogue"
 """The first question: whoever answers it says its name; in all others it answers under the name it was asked by."""
@@ -26,6 +26,8 @@ VANISHED = "K702"
 """A partner's node is gone."""
 IMPOSTOR = "K769"
 """A node speaks for another partner than the one that was asked."""
+CHANGED = "K726"
+"""A partner's tables are no longer those of the catalogue that it told."""
 
 _AWAY = frozenset({3, 4, 5})
 """Flower's error codes for a node that is not there; the others mean that its ClientApp failed."""
