@@ -1,7 +1,7 @@
 """Attacks on federated Gram over five English bookshops, each with and without the defences.
 
-    python bench/attacks.py                        # everything; about ten minutes on two cores
-    python bench/attacks.py --seeds 0 --part poisoning --items 600
+    python bench/attacks.py                        # everything; about five minutes on two free cores
+    python bench/attacks.py --seeds 0 --part poisoning --items 400
 
 Poisoning: one partner (another one per seed) sends false sums; what comes of the honest partners' NDCG@10 on test and
 of the target's hit rate@10. Reading: half of the smallest shop's people are in the sums; whoever sees these rebuilds
@@ -367,7 +367,7 @@ def reading(shops: Federation, kept: Kept, seeds: Sequence[int]) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--items", type=int, default=1500, help="works a shop lists at most")
+    parser.add_argument("--items", type=int, default=800, help="works a shop lists at most")
     parser.add_argument("--part", choices=("all", "poisoning", "reading"), default="all")
     parser.add_argument("--out", type=Path, default=Path("attacks.json"))
     asked = parser.parse_args(argv)
