@@ -22,6 +22,7 @@ from tests.end_to_end.conftest import TOKEN, _carriers
 TERMS = """
 name = "shops"
 encoder = "none"
+aggregation = "secure"
 minimum_participants = 3
 {more}
 [deadlines]

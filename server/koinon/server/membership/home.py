@@ -229,7 +229,12 @@ def draft(policy: Path | None, name: str | None = None) -> Terms:
         K300-K306 the encoder cannot be opened.
     """
     if policy is None:
-        defaults: dict[str, object] = {"name": name, "learners": [{"name": "federated_gram"}], "minimum_participants": 3}
+        defaults: dict[str, object] = {
+            "name": name,
+            "learners": [{"name": "federated_gram"}],
+            "minimum_participants": 3,
+            "aggregation": "secure",
+        }
         terms = Terms.from_dict(defaults, source="--name")
     else:
         terms = Terms.from_toml(policy)
