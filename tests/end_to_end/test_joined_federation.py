@@ -107,6 +107,7 @@ def test_three_companies_join_train_and_one_is_kept_out(
         eventually(lambda: "gamma" not in json.loads((fed / "nodes.json").read_text()))
         assert "K704" in koinon("federation", "run", fed, code=8)
         koinon("federation", "resume", fed, "gamma")
+        started.enter_context(running(tmp_path / "gamma-again.log", "partner", "node", shops["gamma"]))
         eventually(lambda: members()["gamma"]["connected"])
 
         # other terms: whoever has not accepted them works for nobody
