@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from koinon.clients import pinning
+from koinon.clients.clock import check_clock
 from koinon.clients.keys import Keys
 from koinon.clients.membership import Membership
 from koinon.clients.reach import check_server, split_address
@@ -72,7 +73,7 @@ def run_node(
         K640, K641 its key cannot be used, K642, K643 another code is installed than was accepted, K648 without TLS
         over a network.
     ResourceError
-        K828 who answers cannot prove to be the federation's server.
+        K828 who answers cannot prove to be the federation's server, K829 this machine's clock is off.
     """
     folder = folder.resolve()
     command = node_command(folder, max_retries=max_retries, insecure=insecure)
@@ -101,6 +102,8 @@ def run_node(
             reader.join(timeout=5)
             _wait_for_worker(folder)
     if not asked_to_end.is_set():
+        if not insecure:
+            check_clock(folder)  # the server hears no node whose clock is off, and does not say why
         raise _ended_by_itself(process.returncode, "\n".join(last), folder)
 
 
@@ -143,7 +146,7 @@ def _check_identity(membership: Membership) -> None:
     try:
         check_server(membership.fleet_address, membership.ca_certificate)
     except ResourceError as error:
-        if error.code == "K828":
+        if error.code in ("K828", "K829"):
             raise
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from koinon.clients import pinning
+from koinon.clients.clock import AHEAD_S
 from koinon.clients.joining import JoiningService, Member, check_offer
 from koinon.clients.membership import Membership
 from koinon.clients.reach import check_server
@@ -290,9 +291,9 @@ def _clock(offer: joining.Offer, now_ms: int) -> Finding:
     skew = (now_ms - offer.server_time_ms) / 1000
     said = f"This machine's clock is {abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} the server's."
     remedy = "Set the clock, e.g. by NTP (`timedatectl set-ntp true`)."
-    if abs(skew) > SKEW_REFUSES_S:
+    if skew > AHEAD_S or skew < -SKEW_REFUSES_S:
         return Finding("clock", "refuse", said, "K829", remedy)
-    if abs(skew) > SKEW_WARNS_S:
+    if skew < -SKEW_WARNS_S:
         return Finding("clock", "warn", said, "K829", remedy)
     return Finding("clock", "ok", said)
 

@@ -10,6 +10,8 @@ from koinon.errors import ResourceError
 __all__ = ["check_server", "split_address"]
 
 SECONDS = 5.0
+_NOT_YET_VALID = 9
+"""X509_V_ERR_CERT_NOT_YET_VALID"""
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -32,7 +34,7 @@ def check_server(address: str, ca_certificate: str) -> None:
     ------
     ResourceError
         K826 the name is not found, K827 nobody answers at the port, K828 who answers cannot prove to be the
-        federation's server.
+        federation's server, K829 by this machine's clock it cannot yet.
     """
     host, port = split_address(address)
     try:
@@ -58,6 +60,12 @@ def check_server(address: str, ca_certificate: str) -> None:
         with connection, context.wrap_socket(connection, server_hostname=host):
             return
     except (ssl.SSLError, OSError) as error:
+        if getattr(error, "verify_code", 0) == _NOT_YET_VALID:
+            raise ResourceError(
+                "K829",
+                f"By this machine's clock the certificate of {address} is not valid yet.",
+                "Set the clock, e.g. by NTP (`timedatectl set-ntp true`).",
+            ) from error
         said = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
         raise ResourceError(
             "K828",

@@ -29,6 +29,8 @@ IMPOSTOR = "K769"
 CHANGED = "K726"
 """A partner's tables are no longer those of the catalogue that it told."""
 
+_SPARE = 5.0
+"""Seconds that Flower keeps a message beyond the deadline: one that it drops would look like a node that is gone."""
 _AWAY = frozenset({3, 4, 5})
 """Flower's error codes for a node that is not there; the others mean that its ClientApp failed."""
 
@@ -95,15 +97,16 @@ class Exchange:
         while queue or waiting:
             while queue and (at_once is None or len(waiting) < at_once):
                 partner = queue.pop(0)
-                pushed = [m for m in self.grid.push_messages([order.to(members[partner], kind, ttl=deadline)]) if m]
+                message = order.to(members[partner], kind, ttl=deadline + _SPARE)
+                pushed = [number for number in self.grid.push_messages([message]) if number]
                 if pushed:
                     waiting[pushed[0]] = partner, time.monotonic()
                 else:
                     yield Outcome(partner, None, VANISHED, 0.0)
-            for message in self.grid.pull_messages(list(waiting)) if waiting else ():
-                if message.metadata.reply_to_message_id in waiting:
-                    partner, asked = waiting.pop(message.metadata.reply_to_message_id)
-                    yield _outcome(partner, kind, message, time.monotonic() - asked)
+            for reply in self.grid.pull_messages(list(waiting)) if waiting else ():
+                if reply.metadata.reply_to_message_id in waiting:
+                    partner, asked = waiting.pop(reply.metadata.reply_to_message_id)
+                    yield _outcome(partner, kind, reply, time.monotonic() - asked)
             for number, (partner, asked) in list(waiting.items()):
                 if time.monotonic() - asked > deadline:
                     del waiting[number]

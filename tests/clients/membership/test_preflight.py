@@ -61,7 +61,8 @@ def test_who_is_no_member_yet_is_told_so(shop_folder):
     [
         (0, ("ok", "")),
         (31, ("warn", "K829")),
-        (-31, ("warn", "K829")),
+        (-4, ("ok", "")),
+        (-6, ("refuse", "K829")),
         (121, ("refuse", "K829")),
         (-9e5, ("refuse", "K829")),
     ],
