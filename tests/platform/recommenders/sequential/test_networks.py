@@ -98,6 +98,7 @@ def test_only_the_row_before_hears_when_an_event_happened():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
 def test_compiled_it_computes_the_same():
     plain, compiled = network_of("hstu"), network_of("hstu", compile=True)
     requests = asks(7, 1, 20)
