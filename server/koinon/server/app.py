@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,12 +25,15 @@ def main(grid: Grid, context: Context) -> None:
     ``federation``: a resolved JSON file; ``out``: the output folder; ``events``: where to tell what happens; ``home``:
     the folder of a created federation, whose members' nodes are known by their keys, or empty.
     """
+    from koinon.config import write_atomically
     from koinon.errors import KoinonError
     from koinon.server.coordinator import Coordinator
     from koinon.server.federation import FederationConfig
-    from koinon.server.progress import ProgressLog
+    from koinon.server.progress import PID_FILE, ProgressLog
 
-    say = ProgressLog(Path(str(context.run_config["events"])))
+    events = Path(str(context.run_config["events"]))
+    say = ProgressLog(events)
+    write_atomically(events.with_name(PID_FILE), str(os.getpid()))
     try:
         described = Path(str(context.run_config["federation"])).read_text(encoding="utf-8")
         config = FederationConfig.model_validate_json(described)

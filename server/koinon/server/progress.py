@@ -13,11 +13,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Event", "Progress", "ProgressLog", "ProgressReader"]
+__all__ = ["PID_FILE", "Event", "Progress", "ProgressLog", "ProgressReader"]
 
 Event = Mapping[str, Any]
 """``event`` names its kind: ``started, resumed, joined, left_out, round, release, adopted, finished, failed``;
 ``time`` is in seconds since 1970 UTC; the rest belongs to the kind."""
+
+PID_FILE = "server.pid"
+"""Beside the events, the process that tells them: when it has gone without a last word, the run is over."""
 
 Progress = Callable[[Event], None]
 

@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import psutil
+
 from koinon.config import sweep, write_atomically
 from koinon.errors import FederationError, KoinonError, ResourceError
 from koinon.protos.thin_app import THIN_APP
@@ -28,7 +30,7 @@ from koinon.server.control import Control, InnerPort
 from koinon.server.federation import FederationConfig, Mode
 from koinon.server.membership.home import FederationHome
 from koinon.server.processes import QUIET, Processes, free_port
-from koinon.server.progress import Event, Progress, ProgressLog, ProgressReader
+from koinon.server.progress import PID_FILE, Event, Progress, ProgressLog, ProgressReader
 
 __all__ = ["HostedSession", "OwnSession", "Seen"]
 
@@ -82,7 +84,8 @@ class _Session(ABC):
         (out / ".lock").write_text(f"{self.mark}\n{self.scratch}\n", encoding="utf-8")
         environment = {**QUIET, "FLWR_HOME": str(self.scratch / "flwr"), "RAY_TMPDIR": str(self.scratch)}
         environment.setdefault("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
-        self.processes = Processes(self.mark, out / "logs", environment)
+        self.logs = out / "logs"
+        self.processes = Processes(self.mark, self.logs, environment)
         self.events = ProgressReader(self.scratch / "events.jsonl")
         self.kept = ProgressLog(out / "progress.jsonl")
         self.run_id = ""
@@ -150,6 +153,8 @@ class _Session(ABC):
                 break
             silent = time.monotonic() - heard > ASK_FLOWER_SECONDS
             try:
+                if self._gone():
+                    raise _ended(self.logs)
                 self._check(thoroughly=silent)
             except KoinonError:
                 self._hear(progress)  # its last words may have come meanwhile
@@ -159,6 +164,16 @@ class _Session(ABC):
                 heard = time.monotonic()
             time.sleep(POLL_SECONDS)
         return self.seen
+
+    def _gone(self) -> bool:
+        """Whether the server's app was there and is no more; Flower itself finds out a minute later."""
+        try:
+            process = psutil.Process(int((self.scratch / PID_FILE).read_text(encoding="utf-8")))
+            return bool(process.status() == psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return True
+        except (OSError, ValueError, psutil.Error):
+            return False
 
     def _hear(self, progress: Progress) -> bool:
         """Take what the coordinator has said since; whether it was anything."""
@@ -255,17 +270,15 @@ class OwnSession(_Session):
                     return
             except (urllib.error.URLError, OSError):
                 time.sleep(POLL_SECONDS)
-        raise ResourceError(
-            "K821", "Flower's SuperLink did not come up.", f"See {self.out / 'logs' / 'superlink.log'}."
-        )
+        raise ResourceError("K821", "Flower's SuperLink did not come up.", f"See {self.logs / 'superlink.log'}.")
 
     def _check(self, *, thoroughly: bool) -> None:
         if "superlink" in self.processes.ended():
-            raise _ended(self.out / "logs")
+            raise _ended(self.logs)
         if thoroughly:  # an app that could not even be loaded says nothing itself
             listed = _json(self.processes.run(["flwr", "list", "koinon", "--run-id", self.run_id, "--format", "json"]))
             if str(listed["runs"][0]["status"]).startswith("finished"):
-                raise _ended(self.out / "logs")
+                raise _ended(self.logs)
 
 
 class HostedSession(_Session):
@@ -288,6 +301,7 @@ class HostedSession(_Session):
         self.home = home
         self.inner = InnerPort.read(home.control_file)
         super().__init__(config, home.out)
+        self.logs = home.logs
         self.control = Control(self.inner)
 
     def _start(self) -> None:
@@ -314,9 +328,9 @@ class HostedSession(_Session):
         try:
             running = self.control.running()
         except FederationError as error:
-            raise _ended(self.home.logs) from error
+            raise _ended(self.logs) from error
         if int(self.run_id) not in running:
-            raise _ended(self.home.logs)
+            raise _ended(self.logs)
 
 
 def _failure(event: Event) -> KoinonError:

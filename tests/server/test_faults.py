@@ -1,0 +1,89 @@
+"""What may go wrong between messages: real partners in this process, and a connection that is not perfect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flwr.app import Message
+
+from koinon.data import Tables, Vault
+from koinon.server import read_release
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def shops(make_shop: Make) -> list[Path]:
+    names = ("alpha", "beta", "delta", "gamma")
+    return [make_shop(name, seed=seed, first=10 * seed) for seed, name in enumerate(names)]
+
+
+@pytest.fixture(params=["plain", "secure"])
+def config(request: pytest.FixtureRequest, shops: list[Path], federation: Make) -> Any:
+    settings = {"rounds": 3, "memory": 0.5}
+    learners = [{"name": "federated_popularity", "settings": settings}]
+    return federation(shops, learners=learners, aggregation=request.param, minimum_participants=3)
+
+
+def rounds(ran: Any) -> list[dict[str, Any]]:
+    return [event for event in ran.events if event["event"] == "round"]
+
+
+def one_person_fewer(folder: Path) -> None:
+    vault = Vault.open(folder)
+    tables = vault.tables()
+    last = tables.users["user_id"][-1]
+    events = tables.events.filter(tables.events["user_id"] != last)
+    Vault.create(folder, vault.config, Tables(tables.items, events, tables.users))
+
+
+def test_a_vault_that_changes_during_training_costs_a_round_and_is_asked_for_anew(
+    config: Any, shops: list[Path], grid_of: Make, coordinate: Make, tmp_path: Path
+) -> None:
+    asked = []
+
+    def changing(node: int, message: Message) -> bool:
+        if message.metadata.message_type == "train.contribute" and node == 103:
+            asked.append(node)
+            if len(asked) == 2:
+                one_person_fewer(shops[3])
+        return False
+
+    ran = coordinate(config, grid_of(config, silent=changing), tmp_path)
+    assert [event["left_out"] for event in rounds(ran)] == [{}, {"gamma": "K726"}, {}]
+    joined = [event["partner"] for event in ran.events if event["event"] == "joined"]
+    assert sorted(joined) == ["alpha", "beta", "delta", "gamma", "gamma"]
+    assert "changed while the federation trained" in (shops[3] / "federation" / "errors.log").read_text()
+
+
+def test_what_comes_twice_or_late_is_not_counted_again(
+    config: Any, grid_of: Make, coordinate: Make, tmp_path: Path
+) -> None:
+    once = coordinate(config, grid_of(config), tmp_path / "once")
+    grid = grid_of(config)
+    pull, before = grid.pull_messages, []
+
+    def again(asked: Iterable[str]) -> list[Message]:
+        new = list(pull(asked))
+        said = [*before, *new, *new]
+        before.extend(new)
+        return said
+
+    grid.pull_messages = again
+    twice = coordinate(config, grid, tmp_path / "twice")
+    assert [event["left_out"] for event in rounds(twice)] == [{}] * 3
+    found = [read_release(ran.out / "releases" / "0001").arrays["counts"].tobytes() for ran in (once, twice)]
+    assert found[0] == found[1]
+
+
+def test_flower_keeps_a_message_for_longer_than_its_answer_is_waited_for(
+    config: Any, grid_of: Make, coordinate: Make, tmp_path: Path
+) -> None:
+    grid = grid_of(config)
+    coordinate(config, grid, tmp_path)
+    given = {m.metadata.message_type: m.metadata.ttl for m in grid.sent}
+    assert given["train.contribute"] > config.deadlines.contribute
+    assert given["query.catalogue"] > config.deadlines.catalogue
