@@ -95,8 +95,10 @@ def test_three_companies_join_train_and_one_is_kept_out(
             koinon("partner", "join", invitation, folder, "--yes", "--wait", 0, "--no-start")
             assert members()[name]["state"] == "applied"
             koinon("federation", "approve", fed, name)
-        for name, folder in shops.items():
-            started.enter_context(running(tmp_path / f"{name}.log", "partner", "node", folder))
+        nodes = {
+            name: started.enter_context(running(tmp_path / f"{name}.log", "partner", "node", folder))
+            for name, folder in shops.items()
+        }
         eventually(lambda: all(member["connected"] for member in members().values()))
 
         result = train()[-1]
@@ -106,6 +108,8 @@ def test_three_companies_join_train_and_one_is_kept_out(
         koinon("federation", "suspend", fed, "gamma", "--reason", "anomaly")
         eventually(lambda: "gamma" not in json.loads((fed / "nodes.json").read_text()))
         assert "K704" in koinon("federation", "run", fed, code=8)
+        assert nodes["gamma"].wait(120) == 8, "a node that is shut out ends"
+        assert "K738" in (tmp_path / "gamma.log").read_text()
         koinon("federation", "resume", fed, "gamma")
         started.enter_context(running(tmp_path / "gamma-again.log", "partner", "node", shops["gamma"]))
         eventually(lambda: members()["gamma"]["connected"])
