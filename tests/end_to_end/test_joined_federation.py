@@ -111,6 +111,7 @@ def test_three_companies_join_train_and_one_is_kept_out(
         assert nodes["gamma"].wait(120) == 8, "a node that is shut out ends"
         assert "K738" in (tmp_path / "gamma.log").read_text()
         koinon("federation", "resume", fed, "gamma")
+        eventually(lambda: "gamma" in json.loads((fed / "nodes.json").read_text()))
         started.enter_context(running(tmp_path / "gamma-again.log", "partner", "node", shops["gamma"]))
         eventually(lambda: members()["gamma"]["connected"])
 
