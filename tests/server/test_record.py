@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -195,8 +196,16 @@ def test_a_partner_works_only_on_what_the_server_has_signed(
 
 
 def test_a_release_that_was_withdrawn_is_not_adopted(
-    shops: list[Path], federation: Make, grid_of: Make, coordinate: Make, tmp_path: Path
+    shops: list[Path],
+    federation: Make,
+    grid_of: Make,
+    coordinate: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Even from a server that goes on delivering it."""
+    published = Record.published
+    monkeypatch.setattr(Record, "published", lambda *said: replace(published(*said), withdrawn=False))
     config = federation(shops)
     coordinate(config, pinned(grid_of(config), key_of(tmp_path)), tmp_path)
     record = Record.open(tmp_path, config)

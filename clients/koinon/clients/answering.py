@@ -28,7 +28,10 @@ SecurePhase = Literal["keys", "share", "unmask"]
 
 
 def answer(
-    phase: Phase | SecurePhase, content: RecordDict, node_config: Mapping[str, object], run_config: Mapping[str, object]
+    phase: Phase | SecurePhase | Literal["withdrawn"],
+    content: RecordDict,
+    node_config: Mapping[str, object],
+    run_config: Mapping[str, object],
 ) -> RecordDict:
     """Compute what is asked and pass it through the door; whatever goes wrong passes as its code.
 
@@ -44,10 +47,16 @@ def answer(
         said = content.config_records["instruction"]["instruction"]
         if not isinstance(said, bytes):
             raise FederationError("K720", "The server's message cannot be read.", "Are all on one version?")
-        if home.ledger_key and phase in ("contribute", "adopt", "keys", "share"):
+        if home.ledger_key and phase in ("contribute", "adopt", "keys", "share", "withdrawn"):
             from koinon.clients.trust import check_server
 
             check_server(home, said, _news(content), adopting=phase == "adopt")
+        if phase in ("contribute", "adopt", "withdrawn"):
+            from koinon.clients.trust import heed
+
+            heed(home, _news(content))
+        if phase == "withdrawn":
+            return door.cross(door.Adopted(), fallback, home.egress_log)
         if phase == "keys" or phase == "share" or phase == "unmask":
             return _step(phase, home, read_ask(said))
         with place(home.places):  # before the tensors are unpacked: whoever waits for its turn holds little memory

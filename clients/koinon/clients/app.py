@@ -6,7 +6,7 @@ every handler catches everything, and the only thing it ever returns is what :fu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -57,7 +57,13 @@ def adopt(message: Message, context: Context) -> Message:
     return _reply("adopt", message, context)
 
 
-def _reply(phase: Phase | SecurePhase, message: Message, context: Context) -> Message:
+@app.query("withdrawn")
+def withdrawn(message: Message, context: Context) -> Message:
+    """Hear that a release was withdrawn, and go back to the last good one; nothing is told but that it was heard."""
+    return _reply("withdrawn", message, context)
+
+
+def _reply(phase: Phase | SecurePhase | Literal["withdrawn"], message: Message, context: Context) -> Message:
     records: RecordDict | None
     try:
         records = answer(phase, message.content, context.node_config, context.run_config)

@@ -11,10 +11,14 @@ A federated arm replaces the partner's own model only where its validation users
 user, must exceed :data:`CAUTION` standard errors of that gain. Where they do not, the partner keeps what it has, and a
 federation cannot harm it. Among federated arms that are equal by this measure the one that the federation lists last is
 taken.
+
+So it goes from release to release too: what is deployed stays where it is ahead of the new choice by as much, and a
+release that harms the partner (:func:`koinon.clients.standby.harms`) is not chosen.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -27,7 +31,9 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from koinon.clients.drift import drifted
 from koinon.clients.partner_state import PartnerState
+from koinon.clients.standby import CAUTION, Standby, harms, paired
 from koinon.clients.wire import Ask
 from koinon.config import Config, write_atomically
 from koinon.errors import RecommenderError
@@ -38,9 +44,6 @@ from koinon.recommenders.protocol import Recommender
 from koinon.recommenders.tuning import LOCAL, tune, tune_local
 
 __all__ = ["CAUTION", "Choice", "choose", "fit_arms"]
-
-CAUTION = 0.5
-"""Standard errors of its paired validation gain by which a federated arm must be ahead."""
 
 Values = NDArray[np.float64]
 
@@ -88,18 +91,12 @@ def choose(own: str, federated: Mapping[str, Values], own_values: Values) -> Cho
     best = max(federated, key=lambda arm: float(federated[arm].mean()))
     # the learners that the federation lists last are those it trusts most; a lead within the noise does not count
     best = next(arm for arm in reversed(list(federated)) if arm == best or not _ahead(federated[best], federated[arm]))
-    gain, error = _paired(federated[best], own_values)
+    gain, error = paired(federated[best], own_values)
     return Choice(best if _ahead(federated[best], own_values) else own, own, gain, error, users)
 
 
-def _paired(values: Values, others: Values) -> tuple[float, float]:
-    """Mean of the paired difference and its standard error."""
-    difference = values - others
-    return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
-
-
 def _ahead(values: Values, others: Values) -> bool:
-    gain, error = _paired(values, others)
+    gain, error = paired(values, others)
     return gain > 0 and gain > CAUTION * error
 
 
@@ -111,22 +108,60 @@ def fit_arms(state: PartnerState, ask: Ask) -> dict[str, float]:
     Returns
     -------
     dict
-        ``ndcg@10/<arm>``: means over the partner's main validation users; those that the policy names may leave.
+        ``ndcg@10/<arm>``: means over the partner's main validation users (``federated``: of what it deploys);
+        ``harm/<learner>``: 1 where the learner's release harms this partner, else 0; ``drift``: 1 where its data have
+        drifted, else 0. Those that the policy names may leave.
     """
+    standby = Standby(state.home.models)
     arms = _own_arms(state)
     own = "local_space" if "local_space" in arms else "local"
-    federated = {name: _federated_arm(name, state, ask) for name in ask.releases}
-    choice = choose(own, federated, arms[own])
-    # what serving needs to put the model on its feet again, beside the choice
+    data = _data(state)
+    federated: dict[str, Values] = {}
+    harmful: dict[str, bool] = {}
+    for name in ask.releases:
+        standby.make_room(name, ask.run)
+        federated[name] = _federated_arm(name, state, ask)
+        harmful[name] = harms(federated[name], arms[own], data, standby.good(name))
+        gain, error = paired(federated[name], arms[own]) if len(arms[own]) > 1 else (0.0, 0.0)
+        standby.judged(name, gain, error, harmful=harmful[name])
+    choice = choose(own, {name: values for name, values in federated.items() if not harmful[name]}, arms[own])
+    deployed = (arms | federated)[choice.arm]
     made_of = {
+        "folder": choice.arm,
+        "release": ask.manifests.get(choice.arm, ""),
+        "data": data,
+        # what serving needs to put the model on its feet again, beside the choice
         "encoder": state.agreement.encoder,
         "split": json.loads(state.agreement.split_json),
         "vault": state.vault.fingerprint(),
     }
-    write_atomically(state.home.models / "deployed.json", json.dumps(asdict(choice) | made_of, indent=2) + "\n")
+    kept = _still_ahead(standby, data, deployed)
+    if kept is None:
+        standby.deploy(asdict(choice) | made_of)
+    else:
+        deployed = kept
     arms |= federated
-    arms["federated"] = arms[choice.arm]
-    return {f"ndcg@10/{arm}": float(values.mean()) for arm, values in arms.items() if len(values)}
+    arms["federated"] = deployed
+    found = {f"ndcg@10/{arm}": float(values.mean()) for arm, values in arms.items() if len(values)}
+    found |= {f"harm/{name}": float(harm) for name, harm in harmful.items()}
+    return found | {"drift": float(drifted(state, ask.run))}
+
+
+def _still_ahead(standby: Standby, data: str, chosen: Values) -> Values | None:
+    """Values of an earlier release's deployed model, if on the same data it is ahead of what was chosen now."""
+    said = standby.deployed()
+    if not str(said.get("folder", "")).startswith("good/") or said.get("data") != data:
+        return None
+    fit = standby.good(str(said["arm"]))
+    if fit is None or fit.made_of.get("data") != data or len(fit.values) != len(chosen) or len(chosen) < 2:
+        return None
+    return fit.values if _ahead(fit.values, chosen) else None
+
+
+def _data(state: PartnerState) -> str:
+    """Fingerprint of what a partner fits and validates on."""
+    space = state.space.fingerprint if state.space is not None else ""
+    return hashlib.sha256(f"{state.vault.fingerprint()}\n{state.agreement.split_json}\n{space}".encode()).hexdigest()
 
 
 def _own_arms(state: PartnerState) -> dict[str, Values]:
@@ -175,7 +210,13 @@ def _federated_arm(name: str, state: PartnerState, ask: Ask) -> Values:
         with _stated_settings_where_nobody_can_be_asked():
             learner.tune(state.split, state.space, rng=rng, start=_own_settings(state))
     learner.fit(state.domain, state.space, rng=rng)
-    return _keep(state.home.models / name, learner, state, {"run": ask.run, "release": ask.releases[name].number})
+    made_of = {
+        "run": ask.run,
+        "release": ask.releases[name].number,
+        "manifest": ask.manifests.get(name, ""),
+        "data": _data(state),
+    }
+    return _keep(state.home.models / name, learner, state, made_of)
 
 
 def _own_settings(state: PartnerState) -> Config | None:

@@ -173,7 +173,7 @@ class Shop:
 
             space = open_space(deployed["encoder"])
         try:
-            recommender = store.load(folder / "models" / deployed["arm"], split.train, space)
+            recommender = store.load(folder / "models" / deployed.get("folder", deployed["arm"]), split.train, space)
         except RecommenderError as error:
             if error.code != "K412":
                 raise

@@ -9,12 +9,16 @@ from google.protobuf.message import DecodeError
 
 from koinon.clients.home import Home
 from koinon.clients.ledger_copy import LedgerCopy
+from koinon.clients.standby import Standby
 from koinon.errors import FederationError
+from koinon.privacy.ledger import Entry
 from koinon.privacy.manifest import manifest_sha256, read_manifest
 from koinon.privacy.signing import Verifier
 from koinon.protos import federation_pb2 as wire
 
-__all__ = ["check_server"]
+__all__ = ["check_server", "heed"]
+
+_ROLLED_BACK = "release_rolled_back"
 
 
 def check_server(home: Home, said: bytes, news: bytes, *, adopting: bool) -> None:
@@ -50,6 +54,31 @@ def check_server(home: Home, said: bytes, news: bytes, *, adopting: bool) -> Non
         published = _check_release(message, release, verifier)
         if adopting and not (published and copy.counts(manifest_sha256(release.statement))):
             raise _refused("does not stand in the ledger as one that counts")
+
+
+def heed(home: Home, news: bytes) -> None:
+    """Go back to the last good models where the ledger's news withdraws a release that is deployed here.
+
+    Parameters
+    ----------
+    home
+        The partner.
+    news
+        As :func:`check_server` has taken it over, where a key is pinned.
+
+    Raises
+    ------
+    FederationError
+        K720 the news cannot be read.
+    """
+    if _ROLLED_BACK.encode() not in news:
+        return
+    try:
+        told = [Entry.of_line(line) for line in news.rstrip(b"\n").split(b"\n")]
+    except ValueError as error:
+        raise FederationError("K720", "The server's message cannot be read.", "Are all on one version?") from error
+    withdrawn = {entry.body["manifest_sha256"] for entry in told if entry.kind == _ROLLED_BACK}
+    Standby(home.models).go_back(lambda manifest: manifest not in withdrawn)
 
 
 def _check_release(message: wire.Instruction, release: wire.ReleaseManifest, verifier: Verifier) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from koinon.errors import FederationError, PrivacyError
+from koinon.privacy.manifest import manifest_sha256
 from koinon.protos import federation_pb2 as wire
 from koinon.recommenders.protocol import Release, Task, TensorSpec
 
@@ -118,6 +119,8 @@ class Ask:
         The step of a secure sum, or ``None``.
     next
         The step of the next round's, to be taken beside it.
+    manifests
+        By learner, the hash of what the server has stated and signed of its release; ``""`` where it stated nothing.
     """
 
     run: str
@@ -126,6 +129,7 @@ class Ask:
     task: Task | None
     secure: SecureStep | None = None
     next: SecureStep | None = None
+    manifests: Mapping[str, str] = field(default_factory=dict)
 
     def check(self, accepted: str) -> None:
         """Raise ``PrivacyError`` K611 unless the policy is the one that the partner's operator has accepted."""
@@ -171,7 +175,8 @@ def read_ask(said: bytes, tensors: Mapping[str, NDArray[np.generic]] | None = No
     if task is not None and secure is not None and (secure.learner, secure.round) != (next(iter(releases)), task.round):
         raise FederationError("K720", "A task and a secure sum are about different rounds.", "Ask the operator.")
     following = _secure(message.next) if message.HasField("next") else None
-    return Ask(message.run, agreement, releases, task, secure, following)
+    stated = {m.learner: manifest_sha256(m.statement) if m.statement else "" for m in message.releases}
+    return Ask(message.run, agreement, releases, task, secure, following, stated)
 
 
 def read_policy(policy: wire.Policy) -> Agreement:

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from koinon.cli import federation_backup, federation_home, federation_members, federation_releases
+from koinon.cli import (
+    federation_backup,
+    federation_home,
+    federation_members,
+    federation_releases,
+    federation_schedule,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +32,7 @@ app = typer.Typer(help="Found a federation, host it, decide who belongs to it, t
 _FOUND = "Found and host"
 _MEMBERS = "Members"
 _RELEASES = "Releases"
+_OPERATE = "Operate"
 
 for _command in (federation_home.create, federation_home.host, federation_home.certificate, federation_home.policy):
     app.command(rich_help_panel=_FOUND)(_command)
@@ -33,6 +40,8 @@ for _name in federation_members.__all__:
     app.command(rich_help_panel=_MEMBERS)(getattr(federation_members, _name))
 for _name in federation_releases.__all__:
     app.command(rich_help_panel=_RELEASES)(getattr(federation_releases, _name))
+for _command in (federation_schedule.schedule, federation_schedule.health):
+    app.command(rich_help_panel=_OPERATE)(_command)
 for _name in federation_backup.__all__:
     app.command(rich_help_panel=_FOUND)(getattr(federation_backup, _name))
 
@@ -170,6 +179,12 @@ def _line(event: Mapping[str, Any]) -> str:
             return f"release {event['release']}: {event['learner']} after {event['rounds']} rounds"
         case "adopted":
             return f"{event['partner']} has chosen its models ({event['seconds']:.1f} s)"
+        case "alarm":
+            learner = f" ({event['learner']})" if event["learner"] else ""
+            return f"alarm {event['code']}: {event['partner']}{learner}"
+        case "withdrawn":
+            back = f"release {event['back_to']} counts again" if event["back_to"] else "no release of it counts now"
+            return f"release {event['release']} of {event['learner']} withdrawn ({event['reason']}): {back}"
         case _:
             return ""
 

@@ -11,6 +11,8 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +28,10 @@ from koinon.server.checkpoints import Checkpoint, Checkpoints, RunState
 from koinon.server.exchange import CHANGED, IMPOSTOR, VANISHED, Exchange
 from koinon.server.federation import FederationConfig, LearnerConfig
 from koinon.server.gathering import Asked, Gathered, OpenGathering, SecureGathering
+from koinon.server.operation.watch import Figures, History, RunSeen, alarms, harmful
 from koinon.server.progress import ProgressLog
 from koinon.server.record import Record
-from koinon.server.state.release_book import Signed
+from koinon.server.state.release_book import Listed
 from koinon.server.wire import Order, catalogue_of
 from koinon.space import Space
 
@@ -39,6 +42,8 @@ PROTECTION = {
     True: "secure aggregation: the server sees the total of at least three partners' sums",
 }
 """What a release says of how the sums in it were gathered, by whether it was securely."""
+_TOLD_SECONDS = 60.0
+"""Who does not answer that it has heard of a withdrawal hears of it with the next order."""
 
 
 class Coordinator:
@@ -86,7 +91,7 @@ class Coordinator:
         self.members: dict[str, int] = {}
         self.catalogues: dict[str, Catalogue] = {}
         self._asked: set[int] = set()
-        self._published: dict[str, Signed] = {}
+        self._published: dict[str, Listed] = {}
         self._scratch = out / "scratch"
 
     def run(self) -> None:
@@ -187,7 +192,7 @@ class Coordinator:
         while checkpoint.release.number < plan.rounds:
             checkpoint = self._round(learner, plan, checkpoint, state)
         published = self.record.published(learner.name, checkpoint, state)
-        self._published[learner.name] = published.signed
+        self._published[learner.name] = published
         self.say("release", learner=learner.name, release=published.folder.name, rounds=checkpoint.release.number)
         return checkpoint
 
@@ -302,17 +307,55 @@ class Coordinator:
         """Give every partner the final releases; each fits, chooses on its own validation, and keeps its models."""
         self._gather(state, wait=0.0)
         news = self.record.news(self.members)
-        order = Order(state.run, self.policy, self.policy_sha256, finals, signed=self._published, news=news)
+        # a server that was killed after it had withdrawn a release does not deliver it again
+        counting = {name: final for name, final in finals.items() if not self._published[name].withdrawn}
+        signed = {name: self._published[name].signed for name in counting}
+        order = Order(state.run, self.policy, self.policy_sha256, counting, signed=signed, news=news)
         # one more than can compute, so that no place is empty between two
         at_once = self.config.at_once + 1
         deadline = self.config.deadlines.adopt
+        adopted: dict[str, Mapping[str, float]] = {}
+        left_out: dict[str, str] = {}
         for outcome in self.exchange.ask(order, "train.adopt", self.members, deadline=deadline, at_once=at_once):
             self.record.heard(outcome.partner, outcome.code)
             if outcome.answer is None:
+                left_out[outcome.partner] = outcome.code
                 self.say("left_out", partner=outcome.partner, phase="adopt", code=outcome.code)
             else:
                 metrics = dict(outcome.answer.reply.metrics)
+                adopted[outcome.partner] = metrics
                 self.say("adopted", partner=outcome.partner, metrics=metrics, seconds=round(outcome.seconds, 3))
+        self._watch(adopted, left_out, state)
+
+    def _watch(self, adopted: Figures, left_out: Mapping[str, str], state: RunState) -> None:
+        """Hold what the releases have brought against the run before; withdraw what harms, and tell the partners."""
+        history, watch = History(self.out), self.config.watch
+        earlier = [seen for seen in history.runs() if seen.run != state.run]
+        found = alarms(adopted, earlier[-1].figures if earlier else {}, watch)
+        for alarm in found:
+            self.record.alarmed(alarm, state)
+            self.say("alarm", partner=alarm.partner, learner=alarm.learner, code=alarm.code)
+        for learner in harmful(found, watch):
+            withdrawn, back_to = self.record.releases.withdraw(learner, "harm")
+            self._published[learner] = replace(self._published[learner], withdrawn=True)
+            number = back_to.manifest.number if back_to else 0
+            self.say("withdrawn", learner=learner, release=withdrawn.manifest.number, back_to=number, reason="harm")
+        gone = tuple(sorted(name for name, listed in self._published.items() if listed.withdrawn))
+        if gone:
+            order = Order(state.run, self.policy, self.policy_sha256, news=self.record.news(self.members))
+            for outcome in self.exchange.ask(order, "query.withdrawn", self.members, deadline=_TOLD_SECONDS):
+                self.record.heard(outcome.partner, outcome.code)
+        history.add(
+            RunSeen(
+                state.run,
+                datetime.now(UTC).isoformat(timespec="seconds"),
+                {name: listed.manifest.number for name, listed in self._published.items()},
+                adopted,
+                left_out,
+                found,
+                gone,
+            )
+        )
 
 
 def _means(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

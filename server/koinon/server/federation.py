@@ -16,6 +16,7 @@ from koinon.protos import federation_pb2 as wire
 from koinon.recommenders.federated.budgeting import check_policy
 from koinon.recommenders.federated.registry import LEARNERS
 from koinon.server.aggregation import Robustness
+from koinon.server.operation.watch import Watch
 from koinon.space import DEFAULT_ENCODER
 
 __all__ = ["AggregationRule", "Deadlines", "FederationConfig", "LearnerConfig", "Mode", "Terms"]
@@ -73,13 +74,18 @@ class Terms(Config):
         "ndcg@10/local_space",
         "ndcg@10/federated",
         *(f"ndcg@10/{name}" for name in LEARNERS),
+        *(f"harm/{name}" for name in LEARNERS),
+        "drift",
     )
-    """The only figures that may leave a partner: how long it worked, and validation means of whole arms."""
+    """The only figures that may leave a partner: how long it worked, validation means of whole arms, and two kinds of
+    flags: whether a learner's release harms it, whether its data have drifted."""
     minimum_participants: int = Field(default=2, ge=1)
     """A round with fewer answers fails; with secure aggregation at least 3."""
     aggregation: AggregationRule = "plain"
     robustness: Robustness = Robustness()
     """What the server takes for out of line. It is the server's own and no part of the policy."""
+    watch: Watch = Watch()
+    """When the server withdraws a release by itself, and what it raises alarms about; its own too."""
     privacy: PrivacyConfig | None = None
     """What the partners together may tell of one person; ``None``: no differential privacy."""
     keyed_catalogues: bool = False

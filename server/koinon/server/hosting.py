@@ -30,6 +30,7 @@ from koinon.server.membership.limits import Limits
 from koinon.server.membership.policy import open_registry
 from koinon.server.membership.registry import Registry, State
 from koinon.server.membership.service import JoiningService
+from koinon.server.operation.attendant import Attendant
 from koinon.server.processes import QUIET, Processes, end_marked, free_port
 
 __all__ = ["Offering", "host", "serve_joining"]
@@ -169,6 +170,7 @@ def host(
             keys = _NodeKeys(home, registry, control)
             _wait(processes, keys, home)
             inner.write(home.control_file)
+            attendant = Attendant(home, registry, control, processes)
             with serve_joining(home, registry, insecure=insecure):
                 if ready:
                     ready()
@@ -178,6 +180,7 @@ def host(
                             "K707", "The federation's server ended unexpectedly.", f"See {home.logs / 'superlink.log'}."
                         )
                     keys.follow()
+                    attendant.follow()
         finally:
             home.control_file.unlink(missing_ok=True)
             control.close()

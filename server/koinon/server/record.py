@@ -14,6 +14,7 @@ from koinon.privacy.ledger.kinds import Kind
 from koinon.privacy.signing import Signer
 from koinon.server.checkpoints import Checkpoint, RunState
 from koinon.server.federation import FederationConfig
+from koinon.server.operation.watch import Alarm
 from koinon.server.state.ledger_book import LedgerBook
 from koinon.server.state.release_book import Listed, ReleaseBook, Signed
 from koinon.server.state.store import open_store
@@ -116,6 +117,11 @@ class Record:
         for partner, said in sorted(codes.items()) if not self.anonymous else ():
             for code in sorted(said):
                 self.book.append(Kind.ANOMALY, partner, run=state.run, learner=learner, round=round_, code=code)
+
+    def alarmed(self, alarm: Alarm, state: RunState) -> None:
+        """What a run has brought a partner stands out."""
+        subject = self.federation if self.anonymous else alarm.partner
+        self.book.append(Kind.ANOMALY, subject, run=state.run, learner=alarm.learner, code=alarm.code)
 
     def published(self, learner: str, checkpoint: Checkpoint, state: RunState) -> Listed:
         """Publish a learner's last round as a signed release."""

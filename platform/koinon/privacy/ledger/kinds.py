@@ -190,11 +190,13 @@ class PrivacyCharge(Body):
 
 
 class Anomaly(Body):
-    """Subject: the partner."""
+    """Something that an operator should look at. Subject: the partner, or the federation where it stays unnamed."""
 
     run: Name
-    learner: Name
-    round: Number
+    learner: Name | None = None
+    """Nothing where the run as a whole is meant."""
+    round: Number | None = None
+    """Nothing where what the run has brought is meant."""
     code: Code
 
 
