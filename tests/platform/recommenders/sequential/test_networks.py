@@ -97,14 +97,6 @@ def test_only_the_row_before_hears_when_an_event_happened():
     assert not torch.allclose(moved[8], before[8])
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
-def test_compiled_it_computes_the_same():
-    plain, compiled = network_of("hstu"), network_of("hstu", compile=True)
-    requests = asks(7, 1, 20)
-    torch.testing.assert_close(read(compiled, requests), read(plain, requests), rtol=1e-4, atol=1e-4)
-
-
 def test_hstu_is_the_published_formula():
     network, (request,) = network_of("hstu", heads=1, unit=False), asks(11)
     seconds = torch.from_numpy(request.times // 1000)
