@@ -10,6 +10,7 @@ import pytest
 from flwr.app import Message
 
 from koinon.data import Tables, Vault
+from koinon.errors import FederationError
 from koinon.server import read_release
 
 Make = Callable[..., Any]
@@ -87,3 +88,25 @@ def test_flower_keeps_a_message_for_longer_than_its_answer_is_waited_for(
     given = {m.metadata.message_type: m.metadata.ttl for m in grid.sent}
     assert given["train.contribute"] > config.deadlines.contribute
     assert given["query.catalogue"] > config.deadlines.catalogue
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_a_secure_sum_that_too_few_have_keys_for_is_tried_again_and_then_says_who_was_missing(
+    shops: list[Path], federation: Make, grid_of: Make, coordinate: Make, tmp_path: Path, attempts: int
+) -> None:
+    deadlines = {"join": 0.5, "catalogue": 0.5, "contribute": 0.5, "adopt": 0.2}
+    config = federation(shops, aggregation="secure", minimum_participants=3, deadlines=deadlines)
+    missed = []
+
+    def silent(node: int, message: Message) -> bool:
+        if message.metadata.message_type == "query.keys" and node >= 102 and len(missed) < 2 * attempts:
+            missed.append(node)
+            return True
+        return False
+
+    if attempts == 1:
+        ran = coordinate(config, grid_of(config, silent=silent), tmp_path)
+        assert [len(event["participants"]) for event in rounds(ran)] == [4, 4]
+        return
+    with pytest.raises(FederationError, match=r"K740.*Left out: delta \(K701\), gamma \(K701\)"):
+        coordinate(config, grid_of(config, silent=silent), tmp_path)

@@ -63,17 +63,18 @@ class SecureGathering:
         """
         prepared, self._prepared = self._prepared, None
         for attempt in range(1, ATTEMPTS + 1):
-            if prepared is None or not prepared.serves(asked):
-                prepared = _Sum(self, asked, asked.task.round)
-                prepared.prepare(asked)
+            ready = prepared is not None and prepared.serves(asked)
+            current = prepared if prepared and ready else _Sum(self, asked, asked.task.round)
             following = None if asked.last else _Sum(self, asked, asked.task.round + 1)
             try:
-                gathered = prepared.run(asked, following)
+                if not ready:
+                    current.prepare(asked)
+                gathered = current.run(asked, following)
             except FederationError as error:
-                if error.code not in _BROKEN_OFF or attempt == ATTEMPTS:
-                    raise
-                prepared = None
-                continue
+                if error.code in _BROKEN_OFF and attempt < ATTEMPTS:
+                    prepared = None
+                    continue
+                raise _explained(error, current.left_out) from error
             self._prepared = following
             return gathered
         raise AssertionError
@@ -188,6 +189,12 @@ class _Sum:
             raise FederationError("K703", "A partner's masked words cannot be read.", "Are all well?") from error
         self.server.take_masked(partner, masked.data)
         self.metrics[partner] = dict(answer.reply.metrics)
+
+
+def _explained(error: FederationError, left_out: Mapping[str, str]) -> FederationError:
+    """The same error, with who was left out on the way, and why."""
+    named = ", ".join(f"{partner} ({code})" for partner, code in sorted(left_out.items())) or "nobody"
+    return FederationError(error.code, f"{error.message} Left out: {named}.", error.remedy)
 
 
 def _taken(outcome: Outcome, take: Take) -> str:
