@@ -113,7 +113,8 @@ def test_three_companies_join_train_and_one_is_kept_out(
         koinon("federation", "resume", fed, "gamma")
         eventually(lambda: "gamma" in json.loads((fed / "nodes.json").read_text()))
         started.enter_context(running(tmp_path / "gamma-again.log", "partner", "node", shops["gamma"]))
-        eventually(lambda: members()["gamma"]["connected"])
+        eventually(lambda: "SuperNode ID" in (tmp_path / "gamma-again.log").read_text())
+        assert members()["gamma"]["connected"]
 
         # other terms: whoever has not accepted them works for nobody
         (tmp_path / "terms.toml").write_text(TERMS.format(more="seed = 8"))

@@ -27,11 +27,15 @@ from koinon.clients.keys import Keys
 from koinon.clients.membership import Membership
 from koinon.clients.reach import check_server, split_address
 from koinon.config import write_atomically
-from koinon.errors import FederationError, PrivacyError, ResourceError
+from koinon.errors import FederationError, KoinonError, PrivacyError, ResourceError
 
 __all__ = ["node_command", "node_environment", "run_node"]
 
 END_SECONDS = 15.0
+RETRY_SECONDS = 10.0
+TRIES = 9
+"""A server takes a node that was lost for connected for up to a minute (two of Flower's heartbeats), and lets no second
+one in meanwhile."""
 _QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -76,35 +80,62 @@ def run_node(
         K828 who answers cannot prove to be the federation's server, K829 this machine's clock is off.
     """
     folder = folder.resolve()
-    command = node_command(folder, max_retries=max_retries, insecure=insecure)
-    if not insecure:
-        _check_identity(Membership.of(folder))
-    log = folder / "federation" / "node.log"
+    tries = 0
     with _ending() as asked_to_end:
-        process = subprocess.Popen(
-            command,
-            env=os.environ | node_environment(folder),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,  # Ctrl-C reaches us alone; we end it
-        )
-        last: list[str] = []
-        reader = threading.Thread(target=_read, args=(process, log, tell, last), daemon=True)
-        reader.start()
-        try:
-            while process.poll() is None and not asked_to_end.wait(0.2):
-                pass
-        finally:
-            _end(process)
-            reader.join(timeout=5)
-            _wait_for_worker(folder)
-    if not asked_to_end.is_set():
-        if not insecure:
-            check_clock(folder)  # the server hears no node whose clock is off, and does not say why
-        raise _ended_by_itself(process.returncode, "\n".join(last), folder)
+        while True:
+            command = node_command(folder, max_retries=max_retries, insecure=insecure)
+            if not insecure:
+                _check_identity(Membership.of(folder))
+            status, last = _serve(command, folder, tell, asked_to_end)
+            if asked_to_end.is_set():
+                return
+            if not insecure:
+                check_clock(folder)  # the server hears no node whose clock is off, and does not say why
+            tries += 1
+            if insecure or tries > TRIES or not _UNKNOWN_KEY.search(last) or not _is_member(folder):
+                raise _ended_by_itself(status, last, folder)
+            tell("The server still counts this node's earlier connection, for a minute at most; trying again.")
+            if asked_to_end.wait(RETRY_SECONDS):
+                return
+
+
+def _serve(
+    command: list[str], folder: Path, tell: Callable[[str], None], asked_to_end: threading.Event
+) -> tuple[int, str]:
+    """Run the node to its end, or until it is asked to; its exit status and the last it said."""
+    process = subprocess.Popen(
+        command,
+        env=os.environ | node_environment(folder),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,  # Ctrl-C reaches us alone; we end it
+    )
+    last: list[str] = []
+    log = folder / "federation" / "node.log"
+    reader = threading.Thread(target=_read, args=(process, log, tell, last), daemon=True)
+    reader.start()
+    try:
+        while process.poll() is None and not asked_to_end.wait(0.2):
+            pass
+    finally:
+        _end(process)
+        reader.join(timeout=5)
+        _wait_for_worker(folder)
+    return process.returncode, "\n".join(last)
+
+
+def _is_member(folder: Path) -> bool:
+    """Whether the federation, asked under the member's key, calls this partner one of its own."""
+    from koinon.clients.joining import Member
+    from koinon.protos import joining_pb2 as wire
+
+    try:
+        return bool(Member(folder).standing().state == wire.Standing.APPROVED)
+    except KoinonError:
+        return False
 
 
 def node_command(folder: Path, *, max_retries: int | None = None, insecure: bool = False) -> list[str]:
