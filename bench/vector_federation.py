@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -86,7 +88,35 @@ class VectorLearner:
 registry.LEARNERS[NAME] = registry.Entry(__name__, "VectorPlan", "VectorLearner")
 
 server_app = servers.app
-client_app = clients.app
+client_app = ClientApp()
+
+
+# handlers of this module, so that Ray's actors import it
+
+
+@client_app.query("catalogue")
+def catalogue(message: Message, context: Context) -> Message:
+    return clients.catalogue(message, context)
+
+
+@client_app.query("keys")
+def keys(message: Message, context: Context) -> Message:
+    return clients.keys(message, context)
+
+
+@client_app.query("share")
+def share(message: Message, context: Context) -> Message:
+    return clients.share(message, context)
+
+
+@client_app.query("unmask")
+def unmask(message: Message, context: Context) -> Message:
+    return clients.unmask(message, context)
+
+
+@client_app.train("contribute")
+def contribute(message: Message, context: Context) -> Message:
+    return clients.contribute(message, context)
 
 
 @contextmanager
