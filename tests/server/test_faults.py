@@ -60,6 +60,25 @@ def test_a_vault_that_changes_during_training_costs_a_round_and_is_asked_for_ane
     assert "changed while the federation trained" in (shops[3] / "federation" / "errors.log").read_text()
 
 
+def test_a_node_that_was_away_for_a_round_and_comes_back_under_its_id_takes_part_again(
+    config: Any, grid_of: Make, coordinate: Make, tmp_path: Path
+) -> None:
+    grid = grid_of(config)
+    told, asked = grid.nodes[103], []
+
+    def away(node: int, message: Message) -> bool:
+        if message.metadata.message_type == "train.contribute" and node == 100:
+            asked.append(node)
+            grid.nodes = {number: each for number, each in grid.nodes.items() if number != 103}
+            if len(asked) > 1:
+                grid.nodes[103] = told
+        return node == 103 and 103 not in grid.nodes
+
+    grid.silent = away
+    ran = coordinate(config, grid, tmp_path)
+    assert [list(event["left_out"]) for event in rounds(ran)] == [["gamma"], ["gamma"], []]
+
+
 def test_what_comes_twice_or_late_is_not_counted_again(
     config: Any, grid_of: Make, coordinate: Make, tmp_path: Path
 ) -> None:

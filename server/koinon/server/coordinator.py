@@ -144,6 +144,7 @@ class Coordinator:
             if self.registered:
                 present &= set(self.registered())
             self.members = {partner: node for partner, node in self.members.items() if node in present}
+            self._asked &= present  # a node that went and comes back under its id is asked anew
             strangers = present - self._asked
             if strangers:
                 self._introduce(strangers, state)
