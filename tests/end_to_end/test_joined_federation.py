@@ -69,6 +69,7 @@ def eventually(true: Callable[[], object], seconds: float = 120) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_three_companies_join_train_and_one_is_kept_out(
     tmp_path: Path, make_shop: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
