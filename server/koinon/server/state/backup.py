@@ -45,7 +45,7 @@ __all__ = ["Backup", "back_up", "restore"]
 
 _INDEX = "backup.json"
 _TABLES = "tables"
-_KEPT = ("federation.toml", "host.toml", "schedule.toml", "authority", KEY_FILE)
+_KEPT = ("federation.toml", "host.toml", "schedule.toml", "schedule.progress.toml", "authority", KEY_FILE)
 """Beside what lies in the output folder."""
 _KEPT_OF_OUT = ("releases", "progress.jsonl", "watch.jsonl")
 _BLOCK = 1 << 20
