@@ -44,7 +44,7 @@ def test_join_shows_the_findings_and_the_policy_and_asks(operator, partner, shop
     assert "✓ clock" in said
     assert "learner federated_popularity (rounds = 2)" in said
     assert "may leave, rounds 1 to 2: counts, float32[matched works], sum, one person adds at most 3 (L2 norm)" in said
-    assert "figures that may leave: ndcg@10" in said
+    assert "figures that may leave: drift, harm/federated_adapters" in said
     assert "a round needs at least 3 partners" in said
     assert "aggregation: plain: the server sees what each partner sends" in said
     assert "privacy budget: none" in said
