@@ -23,6 +23,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +44,16 @@ from koinon.space.encoders import EncoderOptions
 from koinon.space.use_multilingual import UseMultilingualEncoder
 
 Row = tuple[str, str, str]
-SHOPS = ("books-de", "books-fr", "books-es", "books-en-uk")
+SHOPS = ("books-en-us", "books-en-ca", "books-en-uk", "books-en-au")
 
 
 class Enough(Exception):
     """All rounds that were to be measured are over; delivery is not."""
 
 
-def megabytes(size: float) -> str:
-    return f"{size / 1e6:,.3f} MB"
+def said(size: float) -> str:
+    """Bytes, to be read."""
+    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
 
 
 # bytes
@@ -112,42 +114,47 @@ def measure_bytes(quick: bool) -> Iterator[Row]:
             down, _ = size_of(release.arrays)
             yield (
                 f"{name}, round {task.round}: {what}",
-                f"{megabytes(plain)} ({megabytes(small)} under zlib), masked {megabytes(secure)}",
-                f"down {megabytes(down)}",
+                f"{said(plain)} ({said(small)} under zlib), masked {said(secure)}",
+                f"down {said(down)}",
             )
     works, width, side = 20_000, 128, 513
     for number, sizes in ((1, works + 1025**2), (2, works * width + 2 * side**2), (3, works * width)):
         yield (
             f"federated_adapters, round {number}, {works:,} works",
-            f"{megabytes(4 * sizes)}, masked {megabytes(8 * sizes)}",
+            f"{said(4 * sizes)}, masked {said(8 * sizes)}",
             "from the policy's shapes",
         )
         largest = max(largest, 4 * sizes)
     weights = encoder_size()
-    yield "the encoder's weights, for comparison", megabytes(weights), f"{weights / largest:,.0f} x the largest above"
+    yield "the encoder's weights, for comparison", said(weights), f"{weights / largest:,.0f} x the largest above"
 
 
 # rounds
 
 
+def highest(pid: int) -> int:
+    """Peak resident bytes of a process."""
+    (line,) = [x for x in Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
+
+
 class Watched(threading.Thread):
-    """Peak unshared memory of a run's processes, by their kind."""
+    """Peak resident memory of a run's processes, by their kind (the kernel keeps the peak: Linux's ``VmHWM``)."""
 
     def __init__(self, lock: Path, kinds: Mapping[str, str]) -> None:
         super().__init__(daemon=True)
         self.lock, self.kinds, self.over = lock, kinds, threading.Event()
-        self.first: dict[str, int] = {}
         self.peak: dict[str, int] = defaultdict(int)
 
     def run(self) -> None:
-        while not self.over.wait(1.0):
+        while not self.over.wait(0.5):
             mark = self.lock.read_text().split() if self.lock.is_file() else []
             for process in marked(mark[0]) if mark else ():
-                with suppress(psutil.Error):
+                with suppress(psutil.Error, OSError):
                     command = " ".join(process.cmdline())
                     kind = next((kind for kind, word in self.kinds.items() if word in command), None)
                     if kind:
-                        self.peak[kind] = max(self.peak[kind], process.memory_full_info().uss)
+                        self.peak[kind] = max(self.peak[kind], highest(process.pid))
 
 
 def run_rounds(
@@ -240,15 +247,15 @@ def measure_secure(quick: bool) -> Iterator[Row]:
     yield "secure against plain", f"{seconds['secure'] / seconds['plain']:.2f} x", "aim 2 x"
 
 
-def measure_memory(quick: bool) -> Iterator[Row]:
+def measure_memory(quick: bool, cohorts: tuple[int, ...] = (10, 100, 1000)) -> Iterator[Row]:
     kinds = {"server app and its grid": "flwr-simulation", "SuperLink": "flower-superlink"}
     values = 1_000 if quick else 100_000
     vector = {"name": NAME, "settings": {"values": values}}
-    for partners in (4,) if quick else (10, 100, 1000):
+    for partners in (4,) if quick else cohorts:
         with tempfile.TemporaryDirectory() as folder:
             events, _, peak = run_rounds(Path(folder), "simulation", partners, 2, vector, watch=kinds)
-        held = ", ".join(f"{kind} {megabytes(peak.get(kind, 0))}" for kind in kinds)
-        everything = f"all updates of a round {megabytes(4 * values * partners)}"
+        held = ", ".join(f"{kind} {said(peak.get(kind, 0))}" for kind in kinds)
+        everything = f"all updates of a round {said(4 * values * partners)}"
         yield f"{partners:,} partners, {values:,} values", f"{held}; {events[-1]['seconds']:.0f} s a round", everything
 
 
@@ -263,10 +270,13 @@ MEASURES: dict[str, Callable[[bool], Iterator[Row]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", metavar="WHAT", help=", ".join(MEASURES))
+    parser.add_argument("--cohorts", type=int, nargs="+", help="numbers of simulated partners for `memory`")
     parser.add_argument("--quick", action="store_true", help="small, to see that it runs")
     asked = parser.parse_args()
     if unknown := set(asked.what) - set(MEASURES):
         parser.error(f"not one of {', '.join(MEASURES)}: {', '.join(sorted(unknown))}")
+    if asked.cohorts:
+        MEASURES["memory"] = partial(measure_memory, cohorts=tuple(asked.cohorts))
     began = time.monotonic()
     print("| what | figure | beside |\n|---|---|---|")
     for name in asked.what or MEASURES:
