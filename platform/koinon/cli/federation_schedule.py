@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,7 +70,14 @@ def health(
     from koinon.server.operation.watch import History, gain
     from koinon.server.place import Place
 
-    runs = History(Place.find(folder).out).runs()[-last:]
+    place = Place.find(folder)
+    runs = History(place.out).runs()[-last:]
+    with place.books() as (_, book):  # an operator may have withdrawn some since
+        gone = {release.manifest.number for release in book.releases() if release.withdrawn}
+    runs = [
+        replace(seen, withdrawn=tuple(sorted({*seen.withdrawn, *(x for x, n in seen.releases.items() if n in gone)})))
+        for seen in runs
+    ]
     if as_json:
         told = [asdict(seen) | {"gain": {p: gain(f) for p, f in seen.figures.items()}} for seen in runs]
         typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
