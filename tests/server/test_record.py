@@ -58,7 +58,8 @@ def test_a_run_its_rounds_and_its_release_go_on_record(
     config = federation(shops)
     coordinate(config, grid_of(config), tmp_path)
     book = book_of(tmp_path)
-    entries = book.entries()
+    # three small shops stand out from each other; who is flagged is another test's affair
+    entries = [entry for entry in book.entries() if entry.kind != Kind.ANOMALY]
     assert [(entry.kind, entry.subject) for entry in entries] == [
         ("federation_created", "shops"),
         ("run_started", "shops"),
@@ -108,7 +109,7 @@ def test_a_partner_is_sent_only_what_it_lacks_and_all_of_it_when_its_copy_is_los
     shops: list[Path], federation: Make, grid_of: Make, coordinate: Make, tmp_path: Path
 ) -> None:
     learners = [{"name": "federated_popularity", "settings": {"rounds": 4, "memory": 0.5}}]
-    config = federation(shops, learners=learners)
+    config = federation(shops, learners=learners, anonymous=True)  # records no flags of single partners
     grid = pinned(grid_of(config), key_of(tmp_path))
     coordinate(config, grid, tmp_path)
     shown = [m.content.config_records["instruction"]["ledger"].count(b"\n") for m in grid.sent[3:]]

@@ -104,7 +104,7 @@ class Chance:
 
 
 def requests_of(evaluation: EvaluationSet, rows: Sequence[int] | NDArray[np.integer] | None = None) -> list[Request]:
-    """Turn rows of an evaluation set into requests: the user, the history that may be known with its times, the time."""
+    """Turn rows of an evaluation set into requests: user, history that may be known, its times, the time asked at."""
     chosen = range(len(evaluation)) if rows is None else rows
     times, indptr, known = evaluation.time, evaluation.history_indptr, evaluation.history_times
     return [
