@@ -11,8 +11,8 @@ place of a deployed one, that one is copied to ``good`` and ``deployed.json`` na
 
 A new release **harms** a partner if its arm is clearly worse on the partner's validation users than the last good
 one's: by more than :data:`HARM_ERRORS` standard errors and by more than :data:`HARM_SHARE` of the last good one's
-NDCG@10. On unchanged data both are compared user by user. Where the data have changed since, users cannot be paired, and
-each one's gain over the partner's own arm, fitted and validated on the same data as it, is compared instead.
+NDCG@10. On unchanged data both are compared user by user. Where the data have changed since, users cannot be paired,
+and each one's gain over the partner's own arm, fitted and validated on the same data as it, is compared instead.
 """
 
 from __future__ import annotations
