@@ -301,6 +301,11 @@ def test_a_killed_host_is_told_of_and_its_nodes_find_the_next_one_by_themselves(
     assert hosted.running["run"].wait(120) == 8
     assert "K707" in hosted.said("run")
     done = hosted.rounds()[-1]["round"]
+    refused = subprocess.run(
+        [sys.executable, "-m", "koinon.cli", "federation", "run", str(hosted.fed)], capture_output=True, text=True
+    )
+    assert (refused.returncode, "K765" in refused.stderr) == (8, True), refused.stdout + refused.stderr
+    (hosted.fed / "control.json").unlink()
     hosted.start("host", "federation", "host", hosted.fed)
     eventually((hosted.fed / "control.json").exists)
     hosted.train()

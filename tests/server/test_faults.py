@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from flwr.app import Message
 from koinon.data import Tables, Vault
 from koinon.errors import FederationError
 from koinon.server import read_release
+from koinon.server.control import InnerPort
 
 Make = Callable[..., Any]
 
@@ -129,3 +131,12 @@ def test_a_secure_sum_that_too_few_have_keys_for_is_tried_again_and_then_says_wh
         return
     with pytest.raises(FederationError, match=r"K740.*Left out: delta \(K701\), gamma \(K701\)"):
         coordinate(config, grid_of(config, silent=silent), tmp_path)
+
+
+def test_a_host_that_was_killed_leaves_a_note_that_nobody_believes(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        inner = InnerPort(listening.getsockname()[1], "")
+        inner.write(tmp_path / "control.json")
+        assert InnerPort.read(tmp_path / "control.json") == inner
+    with pytest.raises(FederationError, match="K765"):
+        InnerPort.read(tmp_path / "control.json")

@@ -8,6 +8,7 @@ needed of them.
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -45,10 +46,12 @@ class InnerPort:
         Raises
         ------
         FederationError
-            K765 no host runs.
+            K765 no host runs; one that was killed leaves the note behind, but does not answer.
         """
         try:
-            return cls(**json.loads(source.read_text(encoding="utf-8")))
+            found = cls(**json.loads(source.read_text(encoding="utf-8")))
+            with socket.create_connection(("127.0.0.1", found.port), timeout=5):
+                return found
         except (OSError, ValueError, TypeError) as error:
             raise FederationError(
                 "K765", "The federation's host is not running.", f"Start `koinon federation host {source.parent}`."
