@@ -277,7 +277,8 @@ class OwnSession(_Session):
             raise _ended(self.logs)
         if thoroughly:  # an app that could not even be loaded says nothing itself
             listed = _json(self.processes.run(["flwr", "list", "koinon", "--run-id", self.run_id, "--format", "json"]))
-            if str(listed["runs"][0]["status"]).startswith("finished"):
+            runs = listed.get("runs", [])  # none where the SuperLink has just been killed: the next look tells
+            if any(str(run["status"]).startswith("finished") for run in runs):
                 raise _ended(self.logs)
 
 
