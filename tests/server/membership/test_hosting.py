@@ -61,7 +61,8 @@ class Hosted:
             with urllib.request.urlopen(request, context=context, timeout=20) as said:
                 return Answer(said.status, said.read())
         except urllib.error.HTTPError as error:
-            return Answer(error.code, error.read())
+            with error:  # it holds the connection
+                return Answer(error.code, error.read())
 
     def activate(self, key: ec.EllipticCurvePrivateKey) -> Answer:
         request = ActivateNodeRequest(public_key=_pem(key), heartbeat_interval=30)
@@ -174,7 +175,8 @@ def test_whatever_a_request_says_of_its_host_the_port_decides(hosted: Hosted) ->
     context = ssl.create_default_context(cafile=str(hosted.home.authority.ca_file))
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(request, context=context, timeout=20)
-    assert caught.value.code == 404
+    with caught.value as refusal:
+        assert refusal.code == 404
 
 
 def test_an_unknown_key_is_not_heard(hosted: Hosted) -> None:
