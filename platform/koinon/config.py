@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from koinon.errors import ConfigError, ResourceError
 
-__all__ = ["Config", "atomic_path", "sweep", "write_atomically"]
+__all__ = ["Config", "atomic_path", "sweep", "write_atomically", "write_new_private"]
 
 _PART = ".part-"
 
@@ -64,8 +64,10 @@ class Config(BaseModel):
 
 
 @contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
+def atomic_path(target: Path, *, private: bool = False) -> Iterator[Path]:
     """Give a temporary path beside ``target``; on success it is synced and renamed onto it, on failure removed.
+
+    A ``private`` file can be read by its owner alone, at every moment.
 
     Raises
     ------
@@ -80,7 +82,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(0o600 if private else 0o644)
         temporary.replace(target)
     except OSError as error:
         raise ResourceError(
@@ -90,10 +92,32 @@ def atomic_path(target: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_atomically(target: Path, content: bytes | str) -> None:
+def write_atomically(target: Path, content: bytes | str, *, private: bool = False) -> None:
     """Write a whole file or nothing (see :func:`atomic_path`)."""
-    with atomic_path(target) as temporary:
+    with atomic_path(target, private=private) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_new_private(target: Path, content: bytes) -> None:
+    """Write a file that only its owner can read, unless it is there: of several writers the first one's stays.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be written.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f"{_PART}{target.name}.")  # made with mode 600
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(name, target)  # unlike a rename it does not replace what another process has made meanwhile
+    except FileExistsError:
+        pass
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def sweep(folder: Path) -> None:

@@ -21,7 +21,7 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from koinon.server.processes import free_port
+from koinon.protos.running import free_port
 from koinon.server.progress import ProgressReader
 from tests.end_to_end.conftest import TOKEN, _carriers
 

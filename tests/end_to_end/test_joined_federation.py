@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import pytest
 
-from koinon.server.processes import free_port
+from koinon.protos.running import free_port
 from tests.end_to_end.conftest import TOKEN, _carriers
 
 TERMS = """

@@ -11,8 +11,8 @@ from uuid import uuid4
 
 import pytest
 
+from koinon.protos.running import free_port
 from koinon.server.operation.schedule import Progress, Schedule
-from koinon.server.processes import free_port
 from tests.end_to_end.conftest import TOKEN, _carriers
 from tests.end_to_end.test_joined_federation import TERMS, eventually, koinon, running
 

@@ -10,8 +10,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
+from koinon.config import write_new_private
 from koinon.errors import PrivacyError, ResourceError
 
 __all__ = ["Keys"]
@@ -123,19 +122,8 @@ def _new_member_key() -> bytes:
 
 def _make(path: Path, new: Callable[[], bytes]) -> None:
     """Write a key that is not there yet, whole or not at all, mode 600."""
-    if path.exists():
-        return
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # made with mode 600
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(new())
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(name, path)  # unlike a rename it does not replace a key that another process has made meanwhile
-    except FileExistsError:
-        pass
-    finally:
-        Path(name).unlink(missing_ok=True)
+    if not path.exists():
+        write_new_private(path, new())
 
 
 def _read(path: Path) -> bytes:

@@ -6,13 +6,11 @@ It stays in the foreground, as a service manager wants it. A signal ends it and 
 from __future__ import annotations
 
 import fcntl
-import ipaddress
 import json
 import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -28,6 +26,7 @@ from koinon.clients.membership import Membership
 from koinon.clients.reach import check_server, split_address
 from koinon.config import write_atomically
 from koinon.errors import FederationError, KoinonError, PrivacyError, ResourceError
+from koinon.protos.running import QUIET, free_port, is_loopback
 
 __all__ = ["node_command", "node_environment", "run_node"]
 
@@ -36,15 +35,6 @@ RETRY_SECONDS = 10.0
 TRIES = 9
 """A server takes a node that was lost for connected for up to a minute (two of Flower's heartbeats), and lets no second
 one in meanwhile."""
-_QUIET = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.05",
-    "UV_OFFLINE": "1",
-    "MALLOC_ARENA_MAX": "2",
-    "PYTHONUNBUFFERED": "1",
-}
 _UNKNOWN_KEY = re.compile(r"\[code: 200[14]\]|401 Unauthorized")
 _KEY_IN_USE = re.compile(r"\[code: 23\]")
 
@@ -148,13 +138,13 @@ def node_command(folder: Path, *, max_retries: int | None = None, insecure: bool
     write_atomically(home / "node.toml", _node_config(folder, membership))
     command = [sys.executable, "-m", "koinon.clients.supernode", str(folder)]
     command += ["--superlink", membership.fleet_address]
-    command += ["--host", "127.0.0.1", "--port", str(_free_port())]
+    command += ["--host", "127.0.0.1", "--port", str(free_port())]
     command += ["--node-config", str(home / "node.toml")]
     if max_retries is not None:
         command += ["--max-retries", str(max_retries)]
     if insecure:
         host, _ = split_address(membership.fleet_address)
-        if not _is_loopback(host):
+        if not is_loopback(host):
             raise PrivacyError(
                 "K648",
                 f"{membership.fleet_address} is not on this machine: without TLS anybody on the way reads along.",
@@ -169,7 +159,7 @@ def node_command(folder: Path, *, max_retries: int | None = None, insecure: bool
 def node_environment(folder: Path) -> dict[str, str]:
     """Return what is set for a node's processes: no telemetry, nothing installed, a Flower home of its own."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**_QUIET, "FLWR_HOME": str(folder / "federation" / "flower"), "PATH": path}
+    return {**QUIET, "FLWR_HOME": str(folder / "federation" / "flower"), "PATH": path}
 
 
 def _check_identity(membership: Membership) -> None:
@@ -255,16 +245,3 @@ def _ended_by_itself(status: int, last: str, folder: Path) -> FederationError:
     else:
         said, remedy = f"The node ended by itself (status {status})", "See the log; start it again."
     return FederationError("K738", f"{said}; see {folder / 'federation' / 'node.log'}.", remedy)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

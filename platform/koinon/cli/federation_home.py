@@ -70,6 +70,7 @@ def host(
     """Run the federation's server until Ctrl-C: the SuperLink for members' nodes, and the joining service."""
     from koinon.server.hosting import host as run
     from koinon.server.membership import FederationHome
+    from koinon.server.membership.authority import RENEW_DAYS
 
     home = FederationHome(folder)
     settings = home.host
@@ -85,7 +86,7 @@ def host(
     def ready() -> None:
         how = " WITHOUT TLS" if insecure else ""
         typer.echo(f"{home.terms().name} is hosted{how}: join at {settings.joining}, nodes at {settings.fleet}.")
-        if not insecure and home.authority.days_left() < 30:
+        if not insecure and home.authority.days_left() < RENEW_DAYS:
             typer.echo(
                 f"The server's certificate ends in {home.authority.days_left()} days:"
                 f" `koinon federation certificate {folder}`, then start again."

@@ -228,8 +228,7 @@ class Tombstones:
         if self._key is None:
             path = self._folder / "key"
             if not path.exists():
-                write_atomically(path, secrets.token_hex(32))
-                path.chmod(0o600)
+                write_atomically(path, secrets.token_hex(32), private=True)
             self._key = self._read_key()
         return hashlib.blake2b(user_id.encode(), key=self._key, digest_size=16).hexdigest()
 

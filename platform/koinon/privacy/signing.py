@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import os
-import tempfile
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from koinon.config import write_new_private
 from koinon.errors import FederationError
 
 __all__ = ["Signer", "Verifier"]
@@ -122,18 +121,7 @@ def _message(purpose: str, content: bytes) -> bytes:
 
 
 def _create(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # made with mode 600
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(name, path)  # unlike a rename it does not replace a key that another process has made meanwhile
-    except FileExistsError:
-        pass
-    finally:
-        Path(name).unlink(missing_ok=True)
+    write_new_private(path, content)

@@ -23,6 +23,7 @@ import grpc
 from koinon.errors import ConfigError, FederationError, KoinonError, ResourceError
 from koinon.protos import joining_pb2 as joining
 from koinon.protos.installed import code_sha256
+from koinon.protos.running import QUIET, free_port
 from koinon.protos.thin_app import app_sha256
 from koinon.server.control import Control, InnerPort
 from koinon.server.membership.home import FederationHome, Node, write_nodes
@@ -31,7 +32,7 @@ from koinon.server.membership.policy import open_registry
 from koinon.server.membership.registry import Registry, State
 from koinon.server.membership.service import JoiningService
 from koinon.server.operation.attendant import Attendant
-from koinon.server.processes import QUIET, Processes, end_marked, free_port
+from koinon.server.processes import Processes, end_marked
 
 __all__ = ["Offering", "host", "serve_joining"]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,30 +19,10 @@ import psutil
 
 from koinon.errors import FederationError, ResourceError
 
-__all__ = ["MARK", "QUIET", "Processes", "end_marked", "free_port", "marked"]
+__all__ = ["MARK", "Processes", "end_marked", "marked"]
 
 MARK = "KOINON_FEDERATION_RUN"
 """Environment variable that marks our processes."""
-
-QUIET = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.05",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
-    "UV_OFFLINE": "1",
-    "MALLOC_ARENA_MAX": "2",
-    "PYTHONUNBUFFERED": "1",
-}
-"""What Flower's processes are told: nothing calls home, nothing is installed."""
-
-
-def free_port() -> int:
-    """A TCP port of the loopback interface that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def marked(mark: str) -> set[psutil.Process]:

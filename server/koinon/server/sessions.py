@@ -25,11 +25,12 @@ import psutil
 
 from koinon.config import sweep, write_atomically
 from koinon.errors import FederationError, KoinonError, ResourceError
+from koinon.protos.running import QUIET, free_port
 from koinon.protos.thin_app import THIN_APP
 from koinon.server.control import Control, InnerPort
 from koinon.server.federation import FederationConfig, Mode
 from koinon.server.membership.home import FederationHome
-from koinon.server.processes import QUIET, Processes, free_port
+from koinon.server.processes import Processes
 from koinon.server.progress import PID_FILE, Event, Progress, ProgressLog, ProgressReader
 
 __all__ = ["HostedSession", "OwnSession", "Seen"]

@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,64 +18,26 @@ pytestmark = pytest.mark.slow
 psycopg = pytest.importorskip("psycopg", reason="needs the extra `postgres`")
 
 
-def _binary(name: str) -> str | None:
-    versions = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True)
-    return shutil.which(name) or (str(versions[0]) if versions else None)
-
-
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a fresh server on a free port, run by an ordinary user, with a shop in it."""
-    initdb, postgres = _binary("initdb"), _binary("postgres")
-    if initdb is None or postgres is None:
-        pytest.skip("no PostgreSQL server on this machine")
-    account = "postgres" if os.geteuid() == 0 else getpass.getuser()
-    folder = tmp_path_factory.mktemp("postgres")
-    if os.geteuid() == 0:
-        shutil.chown(folder, account)
-        for parent in folder.parents[:2]:
-            parent.chmod(0o755)
-    as_user = {"user": account} if os.geteuid() == 0 else {}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    subprocess.run(
-        [initdb, "-D", folder / "data", "-U", "koinon", "-A", "trust", "--no-sync", "-E", "UTF8"],
-        check=True, capture_output=True, cwd="/", **as_user,
-    )  # fmt: skip
-    process = subprocess.Popen(
-        [postgres, "-D", folder / "data", "-p", str(port), "-h", "127.0.0.1", "-k", "", "-F"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", **as_user,
-    )  # fmt: skip
-    url = f"postgresql://koinon@127.0.0.1:{port}/postgres"
-    try:
-        _fill(url)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
-def _fill(url: str) -> None:
-    for _ in range(100):
-        try:
-            with psycopg.connect(url, connect_timeout=2) as connection:
-                connection.execute("CREATE SCHEMA shop")
-                connection.execute("CREATE SEQUENCE shop.counter")
-                connection.execute("CREATE TABLE shop.products (sku int PRIMARY KEY, title text, price numeric)")
-                connection.execute("CREATE TABLE shop.orders (customer text, sku int, at timestamptz)")
-                connection.execute(
-                    "INSERT INTO shop.products SELECT n, 'Title, \"quoted\" ' || n || E'\\nü', n / 2.0"
-                    " FROM generate_series(1, 50) n"
-                )
-                connection.execute(
-                    "INSERT INTO shop.orders SELECT 'c' || n % 20, n % 50 + 1,"
-                    " timestamptz '2024-01-01Z' + n * interval '1 minute' FROM generate_series(1, 5000) n"
-                )
-            return
-        except psycopg.OperationalError:
-            time.sleep(0.1)
-    raise TimeoutError("the server did not start")
+def server(postgres_server: str) -> str:
+    """URL of a fresh database with a shop in it."""
+    with psycopg.connect(f"postgresql://{postgres_server}/postgres", autocommit=True) as connection:
+        connection.execute("CREATE DATABASE shop")
+    url = f"postgresql://{postgres_server}/shop"
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE SCHEMA shop")
+        connection.execute("CREATE SEQUENCE shop.counter")
+        connection.execute("CREATE TABLE shop.products (sku int PRIMARY KEY, title text, price numeric)")
+        connection.execute("CREATE TABLE shop.orders (customer text, sku int, at timestamptz)")
+        connection.execute(
+            "INSERT INTO shop.products SELECT n, 'Title, \"quoted\" ' || n || E'\\nü', n / 2.0"
+            " FROM generate_series(1, 50) n"
+        )
+        connection.execute(
+            "INSERT INTO shop.orders SELECT 'c' || n % 20, n % 50 + 1,"
+            " timestamptz '2024-01-01Z' + n * interval '1 minute' FROM generate_series(1, 5000) n"
+        )
+    return url
 
 
 def test_a_table_and_a_query_are_read_whole(server: str, tmp_path: Path) -> None:

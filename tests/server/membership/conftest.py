@@ -20,12 +20,12 @@ from koinon.privacy.ledger.kinds import Kind
 from koinon.protos import joining_pb2 as joining
 from koinon.protos.installed import code_sha256
 from koinon.protos.joining_pb2_grpc import JoiningStub
+from koinon.protos.running import free_port
 from koinon.protos.signing import sign
 from koinon.server import hosting
 from koinon.server.federation import Terms
 from koinon.server.membership import FederationHome, HostConfig, Registry, open_registry
 from koinon.server.membership.limits import Limits
-from koinon.server.processes import free_port
 
 TERMS: dict[str, object] = {
     "name": "shops",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -114,20 +112,6 @@ def test_what_is_no_database_is_refused_with_one_clear_error(tmp_path: Path) -> 
     with pytest.raises(FederationError, match=r"K771") as refused:
         open_store("postgresql://user:hidden@127.0.0.1:1/none")
     assert "hidden" not in str(refused.value)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 256 KiB."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small disk needs root")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.decode().strip()}")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
 
 
 def filled(disk: Path, *, but: int) -> Path:

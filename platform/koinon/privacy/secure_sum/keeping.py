@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
-from koinon.errors import PrivacyError, ResourceError
+from koinon.config import write_atomically
+from koinon.errors import PrivacyError
 
 __all__ = ["destroy_state", "load_state", "save_state"]
 
@@ -19,21 +18,7 @@ def save_state(path: Path, state: bytes) -> None:
     ResourceError
         K801 the folder cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(state)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-    except OSError as error:
-        raise ResourceError(
-            "K801", f"Cannot write {path}: {error.strerror or error}.", "Free disk space or choose another folder."
-        ) from error
+    write_atomically(path, state, private=True)
 
 
 def load_state(path: Path) -> bytes:

@@ -27,6 +27,7 @@ from pydantic import Field
 
 from koinon.config import Config, write_atomically
 from koinon.errors import ConfigError
+from koinon.protos.running import is_loopback
 from koinon.server.federation import Terms
 from koinon.server.membership.authority import Authority
 from koinon.server.state import LedgerBook, Store, open_store
@@ -260,14 +261,6 @@ def read_nodes(source: Path) -> dict[str, Node]:
     except FileNotFoundError:
         return {}
     return {name: Node(entry["key"].encode("ascii"), int(entry["id"])) for name, entry in described.items()}
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, seen by itself alone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _is_host(said: str) -> bool:

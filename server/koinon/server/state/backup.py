@@ -30,7 +30,7 @@ from typing import Annotated, BinaryIO
 import sqlalchemy as sql
 from pydantic import BaseModel, ConfigDict, Field
 
-from koinon.config import write_atomically
+from koinon.config import atomic_path, write_atomically
 from koinon.errors import FederationError, ResourceError
 from koinon.privacy.canonical import canonical, parsed
 from koinon.privacy.ledger import Entry, Findings, read_lines, verify
@@ -94,7 +94,11 @@ def back_up(folder: Path, file: Path) -> Backup:
     """
     place = Place.find(folder)
     try:
-        with tempfile.TemporaryDirectory(prefix="koinon-backup-") as scratch, _private(file) as target:
+        with (
+            tempfile.TemporaryDirectory(prefix="koinon-backup-") as scratch,
+            atomic_path(file, private=True) as whole,
+            whole.open("wb") as target,
+        ):
             return _write(place, Path(scratch), target)
     except OSError as error:
         raise ResourceError("K801", f"Cannot write the backup {file}: {error}.", "Free disk space.") from error
@@ -336,21 +340,6 @@ def _fill(place: Place, dumped: Path, copy: Path | None) -> None:
                 LedgerBook(store, Signer.open(place.key)).recover(session, read_lines(copy))
     finally:
         store.close()
-
-
-@contextmanager
-def _private(file: Path) -> Iterator[BinaryIO]:
-    """A file that only its owner can read, put in its place when it is whole."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(handle, "wb") as target:
-            yield target
-            target.flush()
-            os.fsync(target.fileno())
-        os.replace(name, file)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def _damaged(file: Path, why: str) -> FederationError:
