@@ -238,7 +238,10 @@ class FederationPlan(Protocol):
         ...
 
     def shares(self) -> Sequence[Mapping[str, float]]:
-        """Return, for each round, the tensors that depend on events and their parts of a privacy budget; 1 in sum."""
+        """Return, for each round, the tensors that depend on events and their parts of a privacy budget.
+
+        They come to 1 in sum, or there are none.
+        """
         ...
 
     def task(self, release: Release, round_: int) -> Task:

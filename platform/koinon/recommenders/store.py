@@ -41,6 +41,8 @@ REGISTRY: dict[str, str] = {
     "federated_popularity": "koinon.recommenders.federated.popularity:FederatedPopularity",
     "federated_gram": "koinon.recommenders.federated.gram:FederatedGram",
     "federated_adapters": "koinon.recommenders.federated.adapters:FederatedAdapters",
+    "federated_hstu": "koinon.recommenders.federated.hstu:FederatedHSTU",
+    "federated_codebook": "koinon.recommenders.federated.codebook:FederatedCodebook",
 }
 """Name to ``module:Class`` of everything :func:`load` may build; nothing that a file names is imported otherwise."""
 

@@ -2,7 +2,8 @@
 
 A federation names them through :mod:`koinon.recommenders.federated.registry`. Federated Gram sums co-occurrence over
 agreed pairs of works, federated adapters learn a shared projection of the space; both match items to works by
-:mod:`koinon.recommenders.federated.identities`. The names below are imported when they are first asked for.
+:mod:`koinon.recommenders.federated.identities`. A federated codebook gives items that nobody shares one vocabulary.
+The names below are imported when they are first asked for.
 """
 
 from importlib import import_module

@@ -65,7 +65,7 @@ class Price:
 def prices(privacy: PrivacyConfig, learners: Mapping[str, Settings], partner: str) -> dict[tuple[str, int], Price]:
     """What every round of every learner costs at a partner, by ``(learner, round)``.
 
-    The learners divide the budget evenly, less what is kept for audits and for further runs; a learner divides its part
+    The learners that ask for events divide the budget evenly, less what is kept for audits and for further runs; a learner divides its part
     among rounds and tensors (``shares`` of its plan). Together the rounds of all runs, and the audits, cost ε.
 
     Raises
@@ -75,11 +75,16 @@ def prices(privacy: PrivacyConfig, learners: Mapping[str, Settings], partner: st
     RecommenderError
         K440, K441 as :func:`koinon.recommenders.federated.registry.plan`.
     """
-    part = (1 - privacy.audits) / (privacy.runs * max(len(learners), 1))
+    rounds = {name: registry.plan(name, settings).shares() for name, settings in learners.items()}
+    of_events = [name for name, shares in rounds.items() if any(shares)]
+    part = (1 - privacy.audits) / (privacy.runs * max(len(of_events), 1))
     copies = privacy.copies(partner)
     found = {}
-    for name, settings in learners.items():
-        for number, shares in enumerate(registry.plan(name, settings).shares(), 1):
+    for name in learners:
+        for number, shares in enumerate(rounds[name], 1):
+            if not shares:
+                found[name, number] = Price(name, number, 0.0, shares, ())
+                continue
             multiplier = multiplier_of(privacy, part * sum(shares.values()), copies)
             events = events_of(privacy, multiplier, copies)
             found[name, number] = Price(name, number, multiplier, shares, events)

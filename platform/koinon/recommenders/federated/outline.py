@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from koinon.recommenders.federated import registry
 from koinon.recommenders.federated.registry import Settings
@@ -35,6 +36,7 @@ class Outlined:
 
 
 WORKS = "matched works"
+DIMENSION = "the encoder's dimension"
 
 
 def outline(learner: str, settings: Settings) -> tuple[Outlined, ...]:
@@ -54,6 +56,11 @@ def outline(learner: str, settings: Settings) -> tuple[Outlined, ...]:
             Outlined("1", "counts", (WORKS,), config.clip),
             Outlined("2", "pairs", (f"at most {config.pairs:,}",), config.clip),
         )
+    if learner == "federated_codebook":
+        shape = (f"at most {config.codes:,}", f"2 + {DIMENSION}")
+        return (Outlined(_rounds(1, plan.rounds), "moments", shape, float("inf")),)
+    if learner == "federated_hstu":
+        return _of_network(config)
     side, directions = ("1 + twice the encoder's dimension",) * 2, (f"at most {config.directions:,}",) * 2
     return (
         Outlined("1", "counts", (WORKS,), config.clip),
@@ -62,6 +69,20 @@ def outline(learner: str, settings: Settings) -> tuple[Outlined, ...]:
         Outlined("2", "semantic", directions, config.clip),
         Outlined("2", "spread", directions, float("inf")),
     )
+
+
+def _of_network(config: Any) -> tuple[Outlined, ...]:
+    from koinon.recommenders.federated.hstu import HSTUPlan
+    from koinon.recommenders.federated.hstu.parts import shared_part, template
+
+    unknown = 999_983  # no size that a setting would have
+    shared = shared_part(template(config, unknown, "meta"))
+    rounds = _rounds(1, config.rounds)
+    told = [Outlined(rounds, HSTUPlan.weight, ("1",), 1.0)]
+    for name, value in sorted(shared.items()):
+        shape = tuple(DIMENSION if size == unknown else f"{size:,}" for size in value.shape)
+        told.append(Outlined(rounds, name, shape, config.clip))
+    return tuple(told)
 
 
 def _rounds(first: int, last: int) -> str:

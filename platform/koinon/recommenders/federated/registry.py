@@ -36,6 +36,8 @@ LEARNERS: dict[str, Entry] = {
     "federated_popularity": Entry("koinon.recommenders.federated.popularity", "PopularityPlan", "FederatedPopularity"),
     "federated_gram": Entry("koinon.recommenders.federated.gram", "GramPlan", "FederatedGram"),
     "federated_adapters": Entry("koinon.recommenders.federated.adapters", "AdaptersPlan", "FederatedAdapters"),
+    "federated_hstu": Entry("koinon.recommenders.federated.hstu", "HSTUPlan", "FederatedHSTU"),
+    "federated_codebook": Entry("koinon.recommenders.federated.codebook", "CodebookPlan", "FederatedCodebook"),
 }
 """Every learner a federation can name."""
 
