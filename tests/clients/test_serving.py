@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from pydantic import ValidationError
 from koinon.clients.serving import Ask, Shop, carried_history, find_partner
 from koinon.clients.words import Words, WordWeights
 from koinon.errors import ConfigError, KoinonError
+from koinon.recommenders.protocol import Request
 from koinon.space import open_space
 
 
@@ -221,3 +225,30 @@ def test_nothing_but_a_user_without_history_gets_what_is_popular(shop: Shop):
     assert shop.words is not None
     scores = shop.words.combine(None, (), (), None)
     assert np.array_equal(scores, shop.words.popularity)
+
+
+def test_a_recommender_is_told_when_the_history_happened_and_when_it_is_asked(shop: Shop):
+    asked: list[Request] = []
+
+    class Listening(type(shop.recommender)):  # type: ignore[misc]
+        def score(self, requests, candidates=None):  # type: ignore[no-untyped-def]
+            asked.extend(requests)
+            return super().score(requests, candidates)
+
+    listening = copy.copy(shop.recommender)
+    listening.__class__ = Listening
+    events = shop.known.events
+    timed = replace(events, time=np.arange(len(events), dtype=np.int64) * 60_000)
+    before = time.time_ns() // 1_000_000
+    for known in (timed, events):
+        Shop(shop.name, shop.arm, shop.domain, known, listening, shop.space).answer(
+            Ask(user="reader-3", liked=("Das Parfum",))
+        )
+    told, untimed = asked
+    row = shop.domain.user_index["reader-3"]
+    assert told.times is not None
+    assert told.times[:-1].tolist() == timed.time[timed.user == row].tolist()
+    assert len(told.times) == len(told.history)
+    assert told.time is not None
+    assert before <= told.time == told.times[-1]
+    assert untimed.times is None

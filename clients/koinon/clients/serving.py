@@ -8,6 +8,7 @@ forgotten; user ids are neither logged nor returned.
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -224,14 +225,18 @@ class Shop:
                 f"{self.name} knows no user of that id.",
                 "Check the id, or give liked titles or a wish in words instead.",
             )
-        own = self.known.history(user) if user is not None else np.empty(0, dtype=np.int32)
+        own, times = self._own(user)
         carried = ask.carried[-CARRIED:]
         spelled = self.titles.spelled(carried)
         added = [item for item in spelled if item is not None]
         added += [reading.item for reading in readings if reading.item is not None]
         history = np.array([*own.tolist(), *dict.fromkeys(item for item in added if item not in set(own.tolist()))])
+        now = time.time_ns() // 1_000_000
+        if times is not None:
+            # what is told with the question counts as of now
+            times = np.concatenate((times, np.full(len(history) - len(own), now, dtype=np.int64)))
         known = _Known(
-            request=Request(history=history.astype(np.int32), user=user),
+            request=Request(history=history.astype(np.int32), user=user, time=now, times=times),
             own=len(own),
             liked=tuple(reading.typed for reading in readings if reading.item is None),
             carried=tuple(text for text, item in zip(carried, spelled, strict=True) if item is None),
@@ -244,6 +249,13 @@ class Shop:
                 "Give titles of the catalogue, or federate with an encoder.",
             )
         return known
+
+    def _own(self, user: int | None) -> tuple[NDArray[np.int32], NDArray[np.int64] | None]:
+        """What the shop knows of a user, and when it happened where the shop has times."""
+        if user is not None:
+            return self.known.history(user), self.known.history_times(user)
+        timed = self.known.events.time is not None
+        return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64) if timed else None
 
     def _scores(self, known: _Known) -> NDArray[np.float32]:
         """``float32[items]``: the recommender on what it knows; words where there are any."""

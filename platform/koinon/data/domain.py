@@ -105,8 +105,15 @@ class Domain:
 
     def history(self, user: int) -> NDArray[np.int32]:
         """Items of one user's training events, oldest first, ``int32[n]``."""
+        return self.events.item[self._rows(user)]
+
+    def history_times(self, user: int) -> NDArray[np.int64] | None:
+        """When each event of :meth:`history` happened, ``int64[n]`` milliseconds; ``None`` without times."""
+        return None if self.events.time is None else self.events.time[self._rows(user)]
+
+    def _rows(self, user: int) -> slice:
         start, stop = np.searchsorted(self.events.user, [user, user + 1])
-        return self.events.item[start:stop]
+        return slice(int(start), int(stop))
 
     def with_events(self, events: Interactions) -> Domain:
         """Return the same catalogue and people with other events."""
