@@ -1,0 +1,120 @@
+"""The server's half of federated HSTU: asks for weighted changes, and takes their mean as a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from koinon.errors import PrivacyError, RecommenderError
+from koinon.recommenders.federated.hstu._config import FederatedHSTUConfig
+from koinon.recommenders.protocol import Catalogue, Measure, Release, Task, TensorSpec, Total
+from koinon.space import Space
+
+__all__ = ["HSTUPlan"]
+
+MOMENTUM, SPREAD, FLOOR = 0.9, 0.99, 1e-3
+"""β₁, β₂ and τ of FedAdam."""
+
+
+class HSTUPlan:
+    """Each round sums ``w_p (x_p - x)`` and ``w_p`` over the partners; the quotient is the mean change.
+
+    With ``server = "average"`` it is taken, ``server_rate`` times (FedAvg, McMahan et al. 2017); with ``adam`` it is
+    what Adam steps along (Reddi et al. 2021, "Adaptive federated optimization", algorithm 2): ``m = β₁m + (1-β₁)Δ``,
+    ``v = β₂v + (1-β₂)Δ²``, ``x + η m / (√v + τ)``.
+    """
+
+    name: ClassVar[str] = "federated_hstu"
+    config_type: ClassVar[type[FederatedHSTUConfig]] = FederatedHSTUConfig
+    weight: ClassVar[str] = "weight"
+    """Name of the tensor that holds what a partner's changes were multiplied by."""
+
+    def __init__(self, config: FederatedHSTUConfig | None = None) -> None:
+        self.config = config or FederatedHSTUConfig()
+        self.rounds: int = self.config.rounds
+        self._first: dict[str, NDArray[np.float64]] = {}
+        self._second: dict[str, NDArray[np.float64]] = {}
+
+    @property
+    def measures(self) -> Mapping[str, Measure]:
+        """A partner's change is within ``clip``, times a weight of at most its people."""
+        from koinon.recommenders.federated.hstu.parts import shared_part, template
+
+        names = shared_part(template(self.config, 1, "meta"))
+        return {self.weight: Measure(norm=1.0), **{name: Measure(fresh=True) for name in names}}
+
+    def initial(self, catalogues: Sequence[Catalogue], space: Space | None, *, rng: np.random.Generator) -> Release:
+        """Draw the shared part; ``catalogues`` are not used, nobody's items are compared.
+
+        Raises
+        ------
+        RecommenderError
+            K460 the settings ask for texts and there is no space.
+        """
+        import torch
+
+        from koinon.recommenders.federated.hstu.parts import shared_part, template
+
+        if space is None and "texts" in self.config.items:
+            raise RecommenderError("K460", "Federated HSTU over texts needs a semantic space.", "Name an encoder.")
+        seed = int(rng.integers(2**31))
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seed)
+            drawn = shared_part(template(self.config, 0 if space is None else space.dimension))
+        arrays = {name: value.detach().numpy().astype(np.float32) for name, value in drawn.items()}
+        return Release(0, self.name, arrays, {"clip": self.config.clip, "seed": seed})
+
+    def shares(self) -> NoReturn:
+        """There is no privacy budget under which this learner may run.
+
+        Raises
+        ------
+        PrivacyError
+            K675 always: every step mixes many people's events, so no bound holds for one person's.
+        """
+        raise PrivacyError(
+            "K675",
+            f"{self.name} bounds what a partner sends, not what one person adds to it: it can promise no budget.",
+            "Leave it out under a budget; secure aggregation hides each partner's part.",
+        )
+
+    def task(self, release: Release, round_: int) -> Task:
+        """Ask for the change of every shared parameter, and for its weight."""
+        specs = [TensorSpec(self.weight, (1,), "float32", "sum", 1.0)]
+        for name in sorted(release.arrays):
+            specs.append(TensorSpec(name, release.arrays[name].shape, "float32", "sum", self.config.clip))
+        return Task(round_, tuple(specs))
+
+    def aggregate(self, release: Release, total: Total) -> Release:
+        """Step along the mean change; where nobody had anything to learn from the release stays."""
+        weight = float(total.arrays[self.weight][0])
+        arrays: dict[str, NDArray[np.generic]] = {}
+        for name, array in release.arrays.items():
+            mean = total.arrays[name] / weight if weight > 0 else np.zeros(array.shape)
+            arrays[name] = (array.astype(np.float64) + self._step(name, mean)).astype(np.float32)
+        return Release(release.number + 1, self.name, arrays, release.info)
+
+    def _step(self, name: str, mean: NDArray[np.float64]) -> NDArray[np.float64]:
+        rate = self.config.server_rate
+        if self.config.server == "average":
+            return rate * mean
+        first = self._first.get(name, np.zeros(mean.shape))
+        second = self._second.get(name, np.full(mean.shape, FLOOR**2))
+        self._first[name] = MOMENTUM * first + (1 - MOMENTUM) * mean
+        self._second[name] = SPREAD * second + (1 - SPREAD) * mean**2
+        step: NDArray[np.float64] = rate * self._first[name] / (np.sqrt(self._second[name]) + FLOOR)
+        return step
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """Return Adam's moments."""
+        kept: dict[str, NDArray[np.generic]] = {f"first/{name}": value for name, value in self._first.items()}
+        return {**kept, **{f"second/{name}": value for name, value in self._second.items()}}
+
+    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Take them back."""
+        for name, value in state.items():
+            moment, _, parameter = name.partition("/")
+            (self._first if moment == "first" else self._second)[parameter] = value.astype(np.float64)

@@ -1,0 +1,312 @@
+"""Federated HSTU: rounds of one partner are local training, the private part stays, sums are all that is needed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from koinon.data import Domain, Interactions, SplitConfig, make_split
+from koinon.errors import PrivacyError, RecommenderError
+from koinon.evaluation import evaluate
+from koinon.privacy.secure_sum.agreed import layout
+from koinon.recommenders import store
+from koinon.recommenders.conventional import SemanticEASE, SemanticEaseConfig
+from koinon.recommenders.federated import registry
+from koinon.recommenders.federated.hstu import FederatedHSTU, FederatedHSTUConfig, HSTUPlan
+from koinon.recommenders.federated.hstu.parts import is_shared, shared_part, template
+from koinon.recommenders.federated.totals import add_up
+from koinon.recommenders.protocol import Contribution, FederatedRecommender, Request, Total
+from koinon.recommenders.sequential.histories import Histories
+from koinon.recommenders.sequential.trainer import Trainer
+
+NAME = "federated_hstu"
+SMALL = {"width": 8, "length": 6, "batch_users": 64, "rounds": 3, "local_steps": 4, "epochs": 1, "negatives": 8}
+EXACT = {**SMALL, "dropout": 0.0, "loss": "full", "clip": 1e6}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def first(settings, space, seed=0):
+    plan = HSTUPlan(FederatedHSTUConfig(**settings))
+    return plan, plan.initial([], space, rng=np.random.default_rng(seed))
+
+
+def ask(plan, release, domain, space, kept=None, round_=1):
+    """One partner's answer, by a learner that is built anew as between messages, and what it keeps."""
+    learner = FederatedHSTU(plan.config)
+    learner.attach(domain, space)
+    learner.restore(kept or {}, domain, space)
+    given = learner.contribute(domain, release, plan.task(release, round_))
+    return given, learner
+
+
+def rounds(plan, release, domains, space):
+    """All rounds over some partners; the last release and what each keeps."""
+    kept = {name: {} for name in domains}
+    for round_ in range(1, plan.rounds + 1):
+        given = {}
+        for name, domain in domains.items():
+            given[name], learner = ask(plan, release, domain, space, kept[name], round_)
+            kept[name] = learner.state()
+        release = plan.aggregate(release, add_up(plan.task(release, round_).specs, given))
+    return release, kept
+
+
+def few(domain, people):
+    """The domain with the events of its first people alone."""
+    events = domain.events
+    return Domain(domain.name, domain.items, domain.user_ids, events.take(events.user < people))
+
+
+class TestRounds:
+    def test_those_of_a_single_partner_are_local_training(self, shop, word_space):
+        """Full softmax and no dropout leave nothing to chance but the order of people, which is the trainer's."""
+        plan, release = first({**EXACT, "local_steps": 100}, word_space)
+        found, kept = rounds(plan, release, {"shop": shop.train}, word_space)
+        alone = FederatedHSTU(plan.config)
+        alone.receive(release)
+        histories = alone._begin(shop.train, word_space)
+        seed, config = int(release.info["seed"]), plan.config.model_copy(update={"epochs": plan.rounds})
+        Trainer(alone.network, histories, config, seed=seed, device=torch.device("cpu")).run()
+        for name, value in alone.network.named_parameters():
+            reached = found.arrays[name] if is_shared(name) else kept["shop"][f"private/{name}"]
+            np.testing.assert_allclose(reached, value.detach().numpy(), atol=2e-5)
+        moved = np.abs(found.arrays["positions"] - release.arrays["positions"]).max()
+        assert moved > 1e-3
+
+    def test_one_asked_twice_is_answered_the_same(self, shop, word_space):
+        plan, release = first(SMALL, word_space)
+        one, two = (ask(plan, release, shop.train, word_space)[0] for _ in range(2))
+        assert all(one.arrays[name].tobytes() == two.arrays[name].tobytes() for name in one.arrays)
+
+    def test_the_mean_is_weighted_by_people_their_root_or_not_at_all(self, shop, word_space):
+        half = few(shop.train, 60)
+        people = len(Histories(half, 6).users)
+        for weighting, weight in (("people", people), ("root", people**0.5), ("equal", 1.0)):
+            plan, release = first({**SMALL, "weighting": weighting}, word_space)
+            given, learner = ask(plan, release, half, word_space)
+            assert given.arrays["weight"][0] == pytest.approx(weight)
+            change = shared_part(learner.network)["positions"].detach().numpy() - release.arrays["positions"]
+            np.testing.assert_allclose(given.arrays["positions"], weight * change, rtol=1e-4, atol=1e-6)
+
+    def test_a_change_is_held_to_the_clip(self, shop, word_space):
+        plan, release = first({**SMALL, "clip": 0.01, "weighting": "equal"}, word_space)
+        given, _ = ask(plan, release, shop.train, word_space)
+        norm = np.sqrt(sum((array**2).sum() for name, array in given.arrays.items() if name != "weight"))
+        assert 0.0099 < norm <= 0.01
+
+    def test_the_proximal_term_keeps_a_partner_near_the_release(self, shop, word_space):
+        def moved(proximal):
+            plan, release = first({**SMALL, "local_steps": 12, "local_passes": 3, "proximal": proximal}, word_space)
+            given, _ = ask(plan, release, shop.train, word_space)
+            return np.sqrt(sum((array**2).sum() for name, array in given.arrays.items() if name != "weight"))
+
+        assert moved(10.0) < 0.8 * moved(0.0)
+
+    def test_a_partner_with_fewer_people_than_a_batch_takes_its_passes(self, shop, word_space):
+        plan, release = first({**SMALL, "batch_users": 128, "local_passes": 2}, word_space)
+        given, learner = ask(plan, release, few(shop.train, 9), word_space)
+        assert int(learner.state()["steps"][0]) == 2
+        assert np.abs(given.arrays["positions"]).max() > 0
+
+    def test_one_with_nobody_to_learn_from_sends_zeros_and_counts_nothing(self, shop, word_space):
+        nobody = replace(shop.train, events=shop.train.events.take(np.zeros(len(shop.train.events), dtype=bool)))
+        plan, release = first(SMALL, word_space)
+        given, _ = ask(plan, release, nobody, word_space)
+        assert not any(array.any() for array in given.arrays.values())
+        both = {"shop": ask(plan, release, shop.train, word_space)[0]}
+        specs = plan.task(release, 1).specs
+        with_it = plan.aggregate(release, add_up(specs, {**both, "empty": given}))
+        without = plan.aggregate(release, add_up(specs, both))
+        for name in release.arrays:
+            np.testing.assert_array_equal(with_it.arrays[name], without.arrays[name])
+        still = plan.aggregate(release, add_up(specs, {"empty": given}))
+        np.testing.assert_array_equal(still.arrays["positions"], release.arrays["positions"])
+
+
+class TestPrivate:
+    @pytest.mark.parametrize("items", ["ids", "texts", "ids+texts"])
+    def test_what_is_sent_is_the_declared_shared_part_whatever_the_events(self, shop, word_space, items):
+        plan, release = first({**SMALL, "items": items, "ranking_negatives": 4, "gaps": True}, word_space)
+        timed = Interactions(shop.train.events.user, shop.train.events.item, np.arange(len(shop.train.events)) * 60_000)
+        for domain in (shop.train, few(shop.train, 30), replace(shop.train, events=timed)):
+            given, learner = ask(plan, release, domain, word_space)
+            assert {n: (a.shape, a.dtype.name) for n, a in given.arrays.items()} == {
+                spec.name: (spec.shape, spec.dtype) for spec in plan.task(release, 1).specs
+            }
+            private = {name for name, _ in learner.network.named_parameters() if not is_shared(name)}
+            assert not private & set(given.arrays)
+            assert not any("vectors" in name or "time" in name or "gaps" in name for name in given.arrays)
+            kept = {name.removeprefix("private/") for name in learner.state() if name.startswith("private/")}
+            assert kept == private
+        assert any("vectors" in name for name in private) == ("ids" in items)
+
+    def test_the_plans_template_has_the_shared_part_of_every_partners_network(self, shop, word_space):
+        for items in ("ids", "texts", "ids+texts"):
+            plan, release = first({**SMALL, "items": items}, word_space)
+            _, learner = ask(plan, release, shop.train, word_space)
+            described = shared_part(template(plan.config, word_space.dimension, "meta"))
+            found = shared_part(learner.network)
+            assert {n: v.shape for n, v in described.items()} == {n: v.shape for n, v in found.items()}
+
+    def test_it_goes_on_from_round_to_round_and_survives_a_restart(self, shop, word_space):
+        """A learner kept in memory and one built anew from its stored state give the same second round."""
+        plan, release = first(SMALL, word_space)
+        given, learner = ask(plan, release, shop.train, word_space)
+        kept = {name: array.copy() for name, array in learner.state().items()}
+        release = plan.aggregate(release, add_up(plan.task(release, 1).specs, {"shop": given}))
+        task = plan.task(release, 2)
+        warm = learner.contribute(shop.train, release, task)
+        cold, again = ask(plan, release, shop.train, word_space, kept, 2)
+        forgetful, _ = ask(plan, release, shop.train, word_space, None, 2)
+        assert all(warm.arrays[name].tobytes() == cold.arrays[name].tobytes() for name in warm.arrays)
+        assert int(again.state()["steps"][0]) == 2 * int(kept["steps"][0])
+        assert not np.array_equal(cold.arrays["positions"], forgetful.arrays["positions"])
+
+
+class TestServer:
+    def test_secure_words_give_the_release_of_open_sums(self, shop, word_space):
+        plan, release = first(SMALL, word_space)
+        specs = plan.task(release, 1).specs
+        domains = {"a": shop.train, "b": few(shop.train, 80), "c": few(shop.train, 9)}
+        given = {name: ask(plan, release, domain, word_space)[0] for name, domain in domains.items()}
+        words = layout(specs, len(given))
+        packed = [words.pack(each.arrays, each.n_users) for each in given.values()]
+        arrays, users = words.unpack(np.add.reduce(packed))
+        sums = Total({n: a.astype(np.float64) for n, a in arrays.items()}, users, tuple(sorted(given)))
+        opened, secure = plan.aggregate(release, add_up(specs, given)), plan.aggregate(release, sums)
+        for name in release.arrays:
+            np.testing.assert_allclose(secure.arrays[name], opened.arrays[name], atol=1e-5)
+
+    def test_adam_goes_on_where_a_killed_server_stood(self, shop, word_space):
+        settings = {**SMALL, "server": "adam", "server_rate": 0.01}
+        plan, release = first(settings, word_space)
+        given, _ = ask(plan, release, shop.train, word_space)
+        total = add_up(plan.task(release, 1).specs, {"shop": given})
+        once = plan.aggregate(release, total)
+        other = registry.plan(NAME, settings)
+        registry.restore(other, registry.state(plan))
+        fresh = registry.plan(NAME, settings)
+        wanted = plan.aggregate(once, total)
+        np.testing.assert_array_equal(other.aggregate(once, total).arrays["positions"], wanted.arrays["positions"])
+        assert not np.array_equal(fresh.aggregate(once, total).arrays["positions"], wanted.arrays["positions"])
+        step = np.abs(once.arrays["positions"] - release.arrays["positions"]).max()
+        assert 0 < step <= 0.01 * 0.1 / 0.1**0.5
+
+    def test_it_needs_a_space_for_texts_and_promises_no_budget(self):
+        with pytest.raises(RecommenderError, match="K460"):
+            HSTUPlan().initial([], None, rng=np.random.default_rng(0))
+        plan, release = first({**SMALL, "items": "ids"}, None)
+        assert "positions" in release.arrays
+        with pytest.raises(PrivacyError, match="K675"):
+            plan.shares()
+
+    def test_a_release_or_task_of_another_network_is_refused(self, shop, word_space):
+        plan, release = first(SMALL, word_space)
+        wider, larger = first({**SMALL, "width": 16}, word_space)
+        for asked, said in ((larger, wider.task(larger, 1)), (release, wider.task(larger, 1))):
+            learner = FederatedHSTU(plan.config)
+            learner.attach(shop.train, word_space)
+            with pytest.raises(RecommenderError, match="K462"):
+                learner.contribute(shop.train, asked, said)
+        broken = replace(release, arrays={**release.arrays, "positions": release.arrays["positions"] * np.nan})
+        with pytest.raises(RecommenderError, match="K463"):
+            ask(plan, broken, shop.train, word_space)
+
+
+@pytest.fixture(scope="module")
+def finished(shop, word_space):
+    """A plan, its final release, and what the partner keeps."""
+    plan, release = first({**SMALL, "batch_users": 16, "local_steps": 15, "learning_rate": 5e-3}, word_space)
+    release, kept = rounds(plan, release, {"shop": shop.train}, word_space)
+    return plan, release, kept["shop"]
+
+
+class TestAtHome:
+    @pytest.fixture
+    def trained(self, finished, shop, word_space):
+        plan, release, kept = finished
+        learner = FederatedHSTU(plan.config)
+        learner.restore(kept, shop.train, word_space)
+        learner.receive(release)
+        return learner
+
+    def test_it_is_a_federated_recommender_that_can_be_kept(self, trained, shop, word_space, tmp_path):
+        assert isinstance(registry.recommender(NAME, SMALL), FederatedRecommender)
+        own = SemanticEaseConfig(lambda_=20.0)
+        trained.config = trained.config.model_copy(update={"blend": 0.5, "own": own})
+        trained.fit(shop.train, word_space, rng=np.random.default_rng(1))
+        requests = [Request(history=np.array([3, 9], dtype=np.int32)), Request()]
+        scores = trained.score(requests)
+        store.save(trained, tmp_path, shop.train, word_space)
+        back = store.load(tmp_path, shop.train, word_space)
+        np.testing.assert_allclose(back.score(requests), scores, atol=1e-5)
+        few_items = np.array([5, 2], dtype=np.int32)
+        np.testing.assert_allclose(back.score(requests, few_items), scores[:, few_items], atol=1e-5)
+
+    def test_where_the_network_helps_nobody_the_partners_own_model_is_what_is_left(self, shop, word_space):
+        """Nobody is worse off than alone: an untrained network has no part in the scores."""
+        learner = FederatedHSTU(FederatedHSTUConfig(**{**SMALL, "epochs": 0}))
+        own = SemanticEaseConfig(lambda_=20.0)
+        learner.tune(shop, word_space, rng=np.random.default_rng(0), start=own)
+        assert learner.config.blend >= 0.75
+        alone = SemanticEASE(own).fit(shop.train, word_space, rng=np.random.default_rng(0))
+        found = [evaluate(m, shop.train, shop.validation, slices=("all",)).mean() for m in (learner, alone)]
+        assert found[0] >= found[1]
+
+    def test_fine_tuning_is_taken_only_as_far_as_validation_gains(self, trained, shop, word_space):
+        trials = trained.tune(shop, word_space, rng=np.random.default_rng(0))
+        before, after = trials
+        assert after.value >= before.value
+        assert (trained.config.epochs == 0) == (after.value == before.value)
+        assert trained.config.blend == 0.0
+
+    def test_it_says_how_far_the_rounds_have_come(self, shop, word_space):
+        plan, release = first(SMALL, word_space)
+        _, learner = ask(plan, release, shop.train, word_space)
+        assert learner.score([Request(history=np.array([1], dtype=np.int32))]).shape == (1, shop.train.n_items)
+
+
+def test_partners_that_share_no_item_learn_from_each_other(shop_tables, word_space):
+    """A shop too small to learn what follows what by itself ranks better with the rounds of one that can."""
+    split = make_split("large", shop_tables, SplitConfig(protocol="holdout", cold_items=0.0, minimum_item_events=1))
+    small = make_split(
+        "small",
+        replace(shop_tables, events=shop_tables.events.filter(shop_tables.events["user_id"] >= "u205")),
+        SplitConfig(protocol="holdout", cold_items=0.0, minimum_item_events=1),
+    )
+    settings = {
+        **SMALL, "items": "texts", "batch_users": 16, "local_steps": 15, "rounds": 8, "learning_rate": 5e-3,
+        "weighting": "people",
+    }  # fmt: skip
+    figures = {}
+    for name, domains in (
+        ("alone", {"small": small.train}),
+        ("together", {"small": small.train, "large": split.train}),
+    ):
+        plan, release = first(settings, word_space)
+        release, kept = rounds(plan, release, domains, word_space)
+        learner = FederatedHSTU(plan.config.model_copy(update={"epochs": 0}))
+        learner.restore(kept["small"], small.train, word_space)
+        learner.receive(release)
+        learner.fit(small.train, word_space, rng=np.random.default_rng(0))
+        figures[name] = evaluate(learner, small.train, small.validation, slices=("all",)).mean()
+    assert figures["together"] > 1.2 * figures["alone"]
+
+
+def test_contributions_are_what_the_protocol_says(shop, word_space):
+    plan, release = first(SMALL, word_space)
+    given, _ = ask(plan, release, shop.train, word_space)
+    assert isinstance(given, Contribution)
+    for spec in plan.task(release, 1).specs:
+        assert np.linalg.norm(given.arrays[spec.name]) <= spec.clip * given.n_users
+        assert plan.measures[spec.name].rows is None
