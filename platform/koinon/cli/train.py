@@ -66,6 +66,13 @@ def train(
     again: Annotated[
         bool, typer.Option("--again/--once", help="Train again on all but the test, for as many epochs as were best.")
     ] = True,
+    published: Annotated[
+        bool,
+        typer.Option(
+            "--published/--honest",
+            help="Stop early by validation that hears when the target happened, as published figures of HSTU do.",
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     encoder: Encoder = "use-multilingual",
     as_json: Annotated[bool, typer.Option("--json", help="Progress as JSON lines; the last is the report.")] = False,
@@ -91,7 +98,15 @@ def train(
     space = space_for(recommender, settings.model_dump(), encoder)
     with _shown(as_json) as on_progress:
         trained = train_on(
-            recommender, settings, split, space, seed=seed, again=again, folder=out, on_progress=on_progress
+            recommender,
+            settings,
+            split,
+            space,
+            seed=seed,
+            again=again,
+            published=published,
+            folder=out,
+            on_progress=on_progress,
         )
     report = {"command": shlex.join(["koinon", *sys.argv[1:]]), "data": split.train.name, **trained.report}
     write_atomically(out / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
@@ -125,8 +140,8 @@ def space_for(recommender: str, settings: dict[str, Any], encoder: str) -> Space
     """The space where a recommender's settings read texts; ``None`` elsewhere."""
     from koinon.space import open_space
 
-    reads = recommender == "semantic-ease" or "texts" in str(settings.get("items", ""))
-    return open_space(encoder) if reads else None
+    reads_texts = recommender == "semantic-ease" or settings.get("items", "ids") != "ids"
+    return open_space(encoder) if reads_texts else None
 
 
 @contextmanager

@@ -9,7 +9,10 @@ from pydantic import Field, model_validator
 from koinon.config import Config
 from koinon.recommenders.sequential.losses import Loss
 
-__all__ = ["HSTUConfig", "SASRecConfig", "SequenceConfig", "TrainingConfig"]
+__all__ = ["GenerativeConfig", "HSTUConfig", "SASRecConfig", "SequenceConfig", "TrainingConfig"]
+
+
+ItemKind = Literal["ids", "texts", "codes", "ids+texts", "ids+codes", "texts+codes", "ids+texts+codes"]
 
 
 class TrainingConfig(Config):
@@ -46,8 +49,12 @@ class SequenceConfig(TrainingConfig):
     blocks: int = Field(default=2, ge=1)
     heads: int = Field(default=1, ge=1)
     dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
-    items: Literal["ids", "texts", "ids+texts"] = "ids"
-    """An item is a free vector; or its text's place in the space, projected; or the sum of both."""
+    items: ItemKind = "ids"
+    """An item is a free vector; its text's place in the space, projected; its code words; or a sum of these."""
+    code_levels: int = Field(default=3, ge=1, le=8)
+    """Code words of an item, where no codebook is given and one is fitted to the own catalogue."""
+    code_words: int = Field(default=256, ge=2, le=4096)
+    """Code words to choose from on each level, likewise."""
     gaps: bool = False
     """Tell every event how long it came after the one before, by a small embedding of the time gap's bucket."""
     loss: Loss = "sampled"
@@ -90,3 +97,22 @@ class HSTUConfig(SequenceConfig):
     """Places of every sequence at which it is told, drawn for each step."""
     ranking_weight: float = Field(default=0.2, gt=0.0)
     """Of that head's loss beside the next-item loss."""
+
+
+class GenerativeConfig(HSTUConfig):
+    """Settings of :class:`Generative`. Every token is told from all that may follow: ``loss``, ``negatives`` and the
+    target-aware head have no part in it.
+    """
+
+    items: ItemKind = "codes"
+    """What a history's items are read as; ``codes`` must be among it, the next item is told by them."""
+    beam: int = Field(default=50, ge=1)
+    """Paths that are followed at once, at least as many as are wanted."""
+
+    @model_validator(mode="after")
+    def _speaks(self) -> Self:
+        if "codes" not in self.items:
+            raise ValueError("items must be told by codes, alone or beside others")
+        if self.ranking_negatives:
+            raise ValueError("there is no target-aware head: leave ranking_negatives at 0")
+        return self

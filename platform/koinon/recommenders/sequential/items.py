@@ -1,11 +1,11 @@
-"""What an item is to a sequence network: a free vector, a place in the space, or both. One interface for all kinds."""
+"""What an item is to a sequence network: a free vector, a place in the space, code words. One interface for all."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["IdItems", "ItemEncoder", "SumItems", "TextItems"]
+__all__ = ["CodeItems", "IdItems", "ItemEncoder", "SumItems", "TextItems"]
 
 
 class ItemEncoder(nn.Module):
@@ -71,6 +71,53 @@ class TextItems(ItemEncoder):
         """``[items, width]``."""
         projected: Tensor = self.project(self.texts)
         return projected
+
+
+class CodeItems(ItemEncoder):
+    """The sum of the vectors of an item's code words: one vocabulary for catalogues that share no item.
+
+    Parameters
+    ----------
+    paths
+        ``int[items, levels + 1]``: semantic ids (:class:`koinon.space.semantic_ids.SemanticIds`). They are no part of
+        the state.
+    codes
+        Code words on each level.
+    width
+        Of what comes out.
+
+    Attributes
+    ----------
+    words
+        ``[levels · codes, width]``: what code words are; they mean the same in every catalogue.
+    last
+        ``[tokens, width]``: what tells items of the same words apart, in this catalogue alone.
+    """
+
+    own: Tensor
+    told: Tensor
+
+    def __init__(self, paths: Tensor, codes: int, width: int) -> None:
+        super().__init__()
+        self.count, levels = len(paths), paths.shape[1] - 1
+        self.register_buffer("told", paths[:, :-1].long() + codes * torch.arange(levels), persistent=False)
+        self.register_buffer("own", paths[:, -1].long(), persistent=False)
+        self.words = nn.Parameter(torch.empty(levels * codes, width))
+        # entries of 0.02 in sum, as free vectors have
+        nn.init.trunc_normal_(self.words, std=0.02 * levels**-0.5)
+        self.last = nn.Parameter(torch.zeros(int(paths[:, -1].max()) + 1 if self.count else 1, width))
+
+    def forward(self, items: Tensor) -> Tensor:
+        """``int64[T] → [T, width]``."""
+        return self._sum(self.told.index_select(0, items), self.own.index_select(0, items))
+
+    def table(self) -> Tensor:
+        """``[items, width]``."""
+        return self._sum(self.told, self.own)
+
+    def _sum(self, told: Tensor, own: Tensor) -> Tensor:
+        words = nn.functional.embedding_bag(told, self.words, mode="sum")
+        return words + nn.functional.embedding(own, self.last)
 
 
 class SumItems(ItemEncoder):

@@ -10,6 +10,7 @@ from typing import ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from koinon.data import Domain, EvaluationSet
 from koinon.errors import RecommenderError
@@ -21,15 +22,19 @@ from koinon.recommenders.sequential._hstu import HSTUNetwork
 from koinon.recommenders.sequential._sasrec import SASRecNetwork
 from koinon.recommenders.sequential.cached import HistoryCache
 from koinon.recommenders.sequential.histories import Histories, batch_of, ordered
-from koinon.recommenders.sequential.items import IdItems, ItemEncoder, SumItems, TextItems
+from koinon.recommenders.sequential.items import CodeItems, IdItems, ItemEncoder, SumItems, TextItems
 from koinon.recommenders.sequential.network import SequenceNetwork
 from koinon.recommenders.sequential.trainer import Progress, Trainer, Training, training_device
 from koinon.space import Space
+from koinon.space.codebook import Codebook, CodebookConfig, fit_codebook
+from koinon.space.semantic_ids import semantic_ids
 
 __all__ = ["HSTU", "SASRec", "SequenceRecommender"]
 
 Scores = NDArray[np.float32]
 ROWS_AT_ONCE = 256
+BESIDE = frozenset({"popularity", "timed", "codebook", "paths"})
+"""What the state holds beside the network's."""
 
 
 class SequenceRecommender(Ranked):
@@ -42,6 +47,9 @@ class SequenceRecommender(Ranked):
     ----------
     training
         What the last :meth:`fit` came to; ``None`` for one that was restored.
+    codebook
+        Where items are read as code words: set it before :meth:`fit` to use a federation's; one that is not set is
+        fitted to the own catalogue.
     """
 
     name: ClassVar[str]
@@ -50,8 +58,10 @@ class SequenceRecommender(Ranked):
     def __init__(self, config: SequenceConfig) -> None:
         self.config = config
         self.training: Training | None = None
+        self.codebook: Codebook | None = None
         self._network: SequenceNetwork | None = None
         self._popularity: Scores = np.empty(0, dtype=np.float32)
+        self._paths: NDArray[np.int32] | None = None
 
     def build(self, items: ItemEncoder, *, timed: bool) -> SequenceNetwork:
         """Return an untrained network."""
@@ -129,32 +139,51 @@ class SequenceRecommender(Ranked):
         RecommenderError
             K400 not fitted.
         """
-        network = self.network
         chosen = slice(None) if candidates is None else candidates
+        known = self._known(requests)
         scores = np.tile(self._popularity[chosen], (len(requests), 1))
-        count, length = len(self._popularity), self.config.length
-        known = [row for row, r in enumerate(requests) if len(ordered(r.history, None, count, length)[0])]
         with torch.inference_mode():
-            table = self._table if candidates is None else self._table[torch.from_numpy(candidates).long()]
             for start in range(0, len(known), ROWS_AT_ONCE):
                 rows = known[start : start + ROWS_AT_ONCE]
-                batch = batch_of(
-                    [requests[row] for row in rows], count, length, self._device, timed=network.timed,
-                    own_clock=network.own_clock,
-                )  # fmt: skip
-                states = network(batch).index_select(0, batch.layout.last)
-                scores[rows] = (states @ table.T).cpu().numpy()
+                states = self._states([requests[row] for row in rows])
+                scores[rows] = self._held_against(states, candidates).cpu().numpy()
         return scores
+
+    def _known(self, requests: Sequence[Request]) -> list[int]:
+        """Requests of whose history something counts."""
+        count, length = self.network.items.count, self.config.length
+        return [row for row, r in enumerate(requests) if len(ordered(r.history, None, count, length)[0])]
+
+    def _states(self, requests: Sequence[Request]) -> Tensor:
+        """``[requests, width]``: what the network makes of histories, none of them empty."""
+        network = self.network
+        batch = batch_of(
+            requests, network.items.count, self.config.length, self._device, timed=network.timed,
+            own_clock=network.own_clock,
+        )  # fmt: skip
+        states: Tensor = network(batch).index_select(0, batch.layout.last)
+        return states
+
+    def _held_against(self, states: Tensor, candidates: NDArray[np.int32] | None) -> Tensor:
+        """``[requests, candidates]``: scores of states."""
+        table = self._table if candidates is None else self._table[torch.from_numpy(candidates).long()]
+        return states @ table.T
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Return what was learned, as named arrays."""
         learned = {name: value.cpu().numpy() for name, value in self.network.state_dict().items()}
-        return {**learned, "popularity": self._popularity, "timed": np.array([self.network.timed])}
+        beside = {"popularity": self._popularity, "timed": np.array([self.network.timed])}
+        if self.codebook is not None and self._paths is not None:
+            beside |= {"codebook": self.codebook.centroids, "paths": self._paths}
+        return {**learned, **beside}
 
     def restore(self, state: Mapping[str, NDArray[np.generic]], domain: Domain, space: Space | None) -> Self:
         """Adopt what an equal recommender learned on ``domain``'s catalogue."""
-        network = self._prepare(domain, space, timed=bool(state["timed"][0]), seed=0)
-        learned = {name: torch.tensor(array) for name, array in state.items() if name not in ("popularity", "timed")}
+        if "codebook" in state:
+            self.codebook = Codebook(np.asarray(state["codebook"], dtype=np.float32))
+            self._paths = np.asarray(state["paths"], dtype=np.int32)
+        network = self._prepare(domain, space, timed=bool(state["timed"][0]), seed=0, paths=self._paths)
+        learned = {name: torch.tensor(array) for name, array in state.items() if name not in BESIDE}
         try:
             network.load_state_dict(learned)
         except RuntimeError as error:
@@ -164,21 +193,32 @@ class SequenceRecommender(Ranked):
         self._settle()
         return self
 
-    def _prepare(self, domain: Domain, space: Space | None, *, timed: bool, seed: int) -> SequenceNetwork:
+    def _prepare(
+        self, domain: Domain, space: Space | None, *, timed: bool, seed: int, paths: NDArray[np.int32] | None = None
+    ) -> SequenceNetwork:
         self._device = training_device(self.config.device)
         width, parts = self.config.width, self.config.items
         vectors = None
-        if "texts" in parts:
+        if parts != "ids":
             if space is None:
                 raise RecommenderError("K404", f"{self.name} needs a semantic space.", "Open one with koinon.space.")
-            vectors = torch.from_numpy(np.asarray(space.encode(domain.texts), dtype=np.float32))
+            vectors = np.asarray(space.encode(domain.texts), dtype=np.float32)
+        if vectors is not None and "codes" in parts:
+            if self.codebook is None:
+                codebook = CodebookConfig(levels=self.config.code_levels, codes=self.config.code_words)
+                self.codebook = fit_codebook(vectors, codebook, seed=seed)
+            if paths is None:
+                paths = semantic_ids(self.codebook.encode(vectors), first=domain.item_counts).paths
+        self._paths = paths
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)
             items: list[ItemEncoder] = []
             if "ids" in parts:
                 items.append(IdItems(domain.n_items, width))
-            if vectors is not None:
-                items.append(TextItems(vectors, width))
+            if vectors is not None and "texts" in parts:
+                items.append(TextItems(torch.from_numpy(vectors), width))
+            if self.codebook is not None and paths is not None:
+                items.append(CodeItems(torch.from_numpy(paths), self.codebook.codes, width))
             return self.build(items[0] if len(items) == 1 else SumItems(*items), timed=timed).to(self._device)
 
     def _validated(self, validate: Callable[[Self], float]) -> float:
@@ -195,7 +235,8 @@ class SequenceRecommender(Ranked):
         """SHA-256 over everything a training depends on."""
         digest = hashlib.sha256(f"{self.name} {seed} {self.config.model_dump_json()}".encode())
         digest.update("\n".join(domain.items["item_id"].to_list()).encode())
-        digest.update((space.fingerprint if space is not None and "texts" in self.config.items else "").encode())
+        digest.update((space.fingerprint if space is not None and self.config.items != "ids" else "").encode())
+        digest.update(b"" if self._paths is None else self._paths.tobytes())
         for array in (domain.events.user, domain.events.item, domain.events.time):
             digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
