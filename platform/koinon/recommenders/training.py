@@ -69,6 +69,7 @@ def train(
     *,
     seed: int = 0,
     again: bool = True,
+    published: bool = False,
     folder: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> Trained:
@@ -86,6 +87,8 @@ def train(
         Of every draw.
     again
         Fit anew on training and validation events, a network for as many epochs as were best (HSTU's protocol).
+    published
+        Stop early as published figures of HSTU are measured, by validation that hears when the target happened.
     folder
         Keeps checkpoints of networks, so that the same call goes on after it was interrupted, and in the end the
         recommender; ``None``: nothing is kept.
@@ -105,8 +108,9 @@ def train(
     report: dict[str, Any] = {"recommender": name, "seed": seed}
     domain = split.train
     if isinstance(model, SequenceRecommender):
-        watched = _watched("early stop", folder, on_progress)
-        model.fit(domain, space, rng=np.random.default_rng(seed), validation=split.validation, **watched)
+        asked = at_target_times(split, split.validation) if published else split.validation
+        watched = _watched("published early stop" if published else "early stop", folder, on_progress)
+        model.fit(domain, space, rng=np.random.default_rng(seed), validation=asked, **watched)
         assert model.training is not None
         told = model.training
         report["validation"] = {"ndcg@10": told.best}
@@ -135,10 +139,10 @@ def train(
         "events": len(domain.events),
         "test_rows": len(split.test),
     }
-    asked = {"test": split.test}
+    columns = {"test": split.test}
     if isinstance(model, SequenceRecommender) and split.test.time is not None:
-        asked["test_at_target_time"] = at_target_times(split)
-    for column, rows in asked.items():
+        columns["test_at_target_time"] = at_target_times(split, split.test)
+    for column, rows in columns.items():
         report[column] = evaluate(model, domain, rows, slices=("all",)).intervals(seed=seed)["all"]
     report["seconds"] = perf_counter() - begun
     if folder is not None:
@@ -166,17 +170,18 @@ def known_before_test(split: Split) -> Domain:
     )
 
 
-def at_target_times(split: Split) -> EvaluationSet:
-    """The test set asked at the time when each first target happened, as published figures of HSTU do.
+def at_target_times(split: Split, rows: EvaluationSet) -> EvaluationSet:
+    """Validation or test asked at the time when each first target happened, as published figures of HSTU do.
 
-    That time is not known when one asks. Use it only beside the honest column.
+    That time is not known when one asks. Use it only beside the honest column. Without times ``rows`` as they are.
     """
-    test, items = split.test, split.train.n_items
-    assert split.events.time is not None
+    if split.events.time is None:
+        return rows
+    items = split.train.n_items
     pairs = _pairs(split.events.user, split.events.item, items)
     order = np.argsort(pairs)
-    wanted = _pairs(test.user, test.target_items[test.target_indptr[:-1]], items)
-    return replace(test, time=split.events.time[order[np.searchsorted(pairs, wanted, sorter=order)]])
+    wanted = _pairs(rows.user, rows.target_items[rows.target_indptr[:-1]], items)
+    return replace(rows, time=split.events.time[order[np.searchsorted(pairs, wanted, sorter=order)]])
 
 
 def _pairs(user: NDArray[np.integer], item: NDArray[np.integer], items: int) -> NDArray[np.int64]:

@@ -11,9 +11,10 @@ import pytest
 from koinon.data import SplitConfig, Tables, make_split
 from koinon.data.building import item_table
 from koinon.data.tables import EVENT_SCHEMA
-from koinon.evaluation import requests_of
+from koinon.evaluation import evaluate, requests_of
 from koinon.recommenders import Recommender
-from koinon.recommenders.training import TRAINABLE, at_target_times, build, config_type, known_before_test
+from koinon.recommenders.sequential import HSTUConfig
+from koinon.recommenders.training import TRAINABLE, at_target_times, build, config_type, known_before_test, train
 
 CONFIGS = sorted((Path(__file__).parents[3] / "bench" / "configs").glob("*.toml"))
 
@@ -50,11 +51,20 @@ def test_before_the_test_everything_but_the_test_is_known(split):
 
 
 def test_the_published_clock_is_the_targets_own_time_and_later_than_the_honest_one(split):
-    published = at_target_times(split)
+    published = at_target_times(split, split.test)
     for row in range(len(published)):
         own = split.events.user == published.user[row]
         assert published.time[row] == split.events.time[own].max()
         assert published.time[row] > split.test.time[row]
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_training_stops_early_by_the_clock_it_is_told(split, published):
+    config = HSTUConfig(epochs=2, width=8, length=10)
+    trained = train("hstu", config, split, None, again=False, published=published)
+    asked = at_target_times(split, split.validation) if published else split.validation
+    value = evaluate(trained.recommender, split.train, asked, slices=("all",)).mean()
+    assert trained.report["validation"]["ndcg@10"] == pytest.approx(value)
 
 
 def test_requests_say_when_each_event_of_their_history_happened(split):
