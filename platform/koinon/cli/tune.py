@@ -29,12 +29,13 @@ _EPILOG = (
 @app.command(epilog=_EPILOG)
 def tune(
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Gets one NAME.toml per recommender, and trials.json.", file_okay=False)
+        Path,
+        typer.Option("--out", "-o", help="Gets one NAME.toml per recommender, and all trials.", file_okay=False),
     ],
     recommender: Annotated[list[str], typer.Option("--recommender", "-r", help="May be repeated.")],
     directory: Directory = None,
     dataset: Named = None,
-    budget: Annotated[int, typer.Option("--budget", min=1, help="Trials for each recommender (and start).")] = 12,
+    budget: Annotated[int, typer.Option("--budget", min=1, help="Trials for each recommender at most.")] = 24,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Of a network's trial at most.")] = None,
     protocol: Protocol = "auto",
     minimum_item_events: MinimumItemEvents = 2,
@@ -42,7 +43,10 @@ def tune(
     encoder: Encoder = "use-multilingual",
     as_json: Annotated[bool, typer.Option("--json", help="Trials as JSON lines; the last is the result.")] = False,
 ) -> None:
-    """Choose settings by NDCG@10 on validation, one setting at a time; the test set is not read."""
+    """Choose settings by NDCG@10 on validation, one setting at a time; the test set is not read.
+
+    The same command goes on after it was interrupted: trials that are finished are not run again.
+    """
     import numpy as np
 
     from koinon.config import write_atomically
@@ -61,7 +65,9 @@ def tune(
         else:
             typer.echo(f"{trial.family}: NDCG@10 {trial.value:.4f} in {trial.seconds:.0f} s, {settings}", err=True)
 
-    result = choose(families, split, space, rng=np.random.default_rng(seed), budget=budget, on_trial=tell)
+    result = choose(
+        families, split, space, rng=np.random.default_rng(seed), budget=budget, journal=out / "trials", on_trial=tell
+    )
     command = shlex.join(["koinon", *sys.argv[1:]])
     best = {}
     for name, config in result.best_of.items():
@@ -80,17 +86,21 @@ def tune(
 
 
 def _family(name: str, epochs: int | None, seed: int) -> Family:
-    from koinon.recommenders.tuning import EaseFamily, ItemKNNFamily, PopularityFamily, SemanticEaseFamily
+    from koinon.recommenders import tuning
 
     plain: dict[str, type[Family]] = {
-        kind.name: kind for kind in (PopularityFamily, ItemKNNFamily, EaseFamily, SemanticEaseFamily)
+        kind.name: kind
+        for kind in (tuning.PopularityFamily, tuning.ItemKNNFamily, tuning.EaseFamily, tuning.SemanticEaseFamily)
     }
     if name in plain:
         return plain[name]()
+    drawn = {kind.name: kind for kind in (tuning.IALSFamily, tuning.BPRFamily)}
+    if name in drawn:
+        return drawn[name](seed)
     from koinon.recommenders.sequential.tuning import HSTUFamily, SASRecFamily
 
     for kind in (SASRecFamily, HSTUFamily):
         if kind.name == name:
             start = kind.defaults
             return kind(start if epochs is None else start.model_copy(update={"epochs": epochs}), seed=seed)
-    raise typer.BadParameter(f"no recommender {name!r}; choose {', '.join((*plain, 'sasrec', 'hstu'))}")
+    raise typer.BadParameter(f"no recommender {name!r}; choose {', '.join((*plain, *drawn, 'sasrec', 'hstu'))}")

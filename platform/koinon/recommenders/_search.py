@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -16,6 +17,7 @@ from koinon.data import Domain, EvaluationSet
 from koinon.errors import RecommenderError
 from koinon.evaluation.metrics import METRICS, place, ranking_metrics
 from koinon.evaluation.protocol import requests_of
+from koinon.recommenders._journal import Journal
 from koinon.recommenders.ranking import history_matrix
 
 __all__ = ["Axis", "Trial", "Validator", "descend", "descend_from_each"]
@@ -61,6 +63,11 @@ class Validator:
     rows
         At most so many users are asked, drawn with ``rng``; intervals of a percent or two, in a fraction of the time.
 
+    Attributes
+    ----------
+    journal
+        Where the trials it judges are kept; ``None``: nowhere.
+
     Raises
     ------
     RecommenderError
@@ -84,11 +91,23 @@ class Validator:
         if len(asked) > rows:
             asked = np.sort(rng.choice(asked, size=rows, replace=False))
         self.domain = domain
+        self.metric = metric
+        self.journal: Journal | None = None
         self.requests = requests_of(validation, asked)
         self.target_row = np.repeat(np.arange(len(asked)), np.diff(validation.target_indptr)[asked])
         self.target_item = np.concatenate([validation.targets(row) for row in asked.tolist()])
         self.seen = history_matrix(self.requests, domain.n_items).nonzero()
         self._histories: dict[float, csr_matrix] = {}
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over the training events, whom it asks and for what."""
+        digest = hashlib.sha256(f"{self.metric} {self.domain.n_users}".encode())
+        digest.update("\n".join(self.domain.items["item_id"].to_list()).encode())
+        events = self.domain.events
+        asked = [request.history for request in self.requests]
+        for array in (events.user, events.item, events.time, self.target_row, self.target_item, *asked):
+            digest.update(b"-" if array is None else f"{len(array)} ".encode() + np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
     def history(self, recency: float = 1.0) -> csr_matrix:
         """``float32[users, items]``: the histories asked about."""
@@ -112,21 +131,28 @@ def descend(
     *,
     budget: int,
     caution: float,
+    journal: Journal | None = None,
     on_trial: Callable[[Trial], None] | None = None,
 ) -> tuple[Config, list[Trial]]:
     """Coordinate descent from ``start``: try one axis at a time, keep what is better, at most ``budget`` trials.
 
     A setting replaces the best so far only if its paired mean gain over users exceeds ``caution`` standard errors of
-    that gain: where validation is small, a stated start is worth more than noise.
+    that gain: where validation is small, a stated start is worth more than noise. Trials that ``journal`` holds are not
+    run again; the others are kept there.
     """
     trials: list[Trial] = []
     known: dict[Config, NDArray[np.float64]] = {}
 
     def tried(config: Config) -> NDArray[np.float64]:
         if config not in known:
-            begun = perf_counter()
-            known[config] = measure(config)
-            trial = Trial(family, config, float(known[config].mean()), perf_counter() - begun)
+            found = None if journal is None else journal.find(family, config)
+            if found is None:
+                begun = perf_counter()
+                found = measure(config), perf_counter() - begun
+                if journal is not None:
+                    journal.keep(family, config, *found)
+            known[config], seconds = found
+            trial = Trial(family, config, float(known[config].mean()), seconds)
             trials.append(trial)
             if on_trial is not None:
                 on_trial(trial)
@@ -155,15 +181,20 @@ def descend_from_each(
     *,
     budget: int,
     caution: float,
+    journal: Journal | None = None,
     on_trial: Callable[[Trial], None] | None = None,
 ) -> tuple[Config, list[Trial]]:
-    """:func:`descend` from several starts, each with its own ``budget``; the best end counts, the earlier on a tie.
+    """:func:`descend` from several starts that share ``budget`` alike; the best end counts, the earlier on a tie.
 
     One descent may end in a hollow that rounding alone decides on; with a second start elsewhere it seldom matters.
     """
     ends, trials = [], []
-    for start in dict.fromkeys(starts):
-        end, tried = descend(family, start, axes, measure, budget=budget, caution=caution, on_trial=on_trial)
+    distinct = dict.fromkeys(starts)
+    share = max(1, budget // len(distinct))
+    for start in distinct:
+        end, tried = descend(
+            family, start, axes, measure, budget=share, caution=caution, journal=journal, on_trial=on_trial
+        )
         ends.append((next(trial.value for trial in tried if trial.config == end), end))
         trials.extend(tried)
     return max(ends, key=lambda pair: pair[0])[1], trials

@@ -1,6 +1,6 @@
 """Choosing a recommender and its settings on validation, and on nothing else.
 
-Every family gets the same number of trials (``budget``) from each of its stated starts, spent by coordinate descent:
+Every family gets the same number of trials (``budget``), shared by its stated starts and spent by coordinate descent:
 one setting at a time is tried over its stated values and the best is kept. The EASE families search the same ridges,
 user weightings and popularity priors from the same starts. Their trials share factorisations and vary what enters
 linearly at the level of scores, so that forty trials cost about ten matrix inversions.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -18,8 +19,10 @@ import polars as pl
 from koinon.config import Config
 from koinon.data import Domain, Split
 from koinon.errors import RecommenderError
+from koinon.recommenders._journal import Journal
 from koinon.recommenders._search import Axis, Trial, Validator, descend
 from koinon.recommenders.conventional import EaseConfig
+from koinon.recommenders.conventional._factor_families import BPRFamily, IALSFamily
 from koinon.recommenders.conventional._families import (
     EaseFamily,
     Family,
@@ -34,8 +37,10 @@ __all__ = [
     "LOCAL",
     "LOCAL_SPACE",
     "Axis",
+    "BPRFamily",
     "EaseFamily",
     "Family",
+    "IALSFamily",
     "ItemKNNFamily",
     "PopularityFamily",
     "SemanticEaseFamily",
@@ -90,9 +95,10 @@ def tune(
     *,
     metric: str = "ndcg@10",
     rng: np.random.Generator,
-    budget: int = 40,
+    budget: int = 80,
     caution: float = 0.5,
     rows: int = 3000,
+    journal: Path | None = None,
     on_trial: Callable[[Trial], None] | None = None,
 ) -> TuningResult:
     """Choose a family and its settings by the mean metric over main validation users.
@@ -110,13 +116,15 @@ def tune(
     rng
         Draws the validation users where there are more than ``rows``.
     budget
-        Trials per family and start at most.
+        Trials per family at most.
     caution
         Standard errors of its paired gain that a setting must win by to be adopted, see :func:`descend`.
     rows
         Validation users asked at most.
+    journal
+        Folder that keeps every finished trial, so that the same call goes on after it was interrupted.
     on_trial
-        Called after every trial.
+        Called after every trial, also one that the journal held.
 
     Raises
     ------
@@ -129,7 +137,10 @@ def tune(
     chosen: tuple[Family, Config, float] | None = None
     trials: list[Trial] = []
     best_of: dict[str, Config] = {}
+    asked = "" if journal is None else f"{validator.fingerprint()} {'' if space is None else space.fingerprint}"
     for family in candidates:
+        if journal is not None:
+            validator.journal = Journal(journal, f"{asked} {getattr(family, 'seed', 0)}")
         config, tried = family.search(validator, space, budget=budget, caution=caution, on_trial=on_trial)
         value = next(trial.value for trial in tried if trial.config == config)
         if chosen is None or value > chosen[2]:
@@ -151,7 +162,7 @@ def tune_local(
     space: Space,
     *,
     rng: np.random.Generator,
-    budget: int = 40,
+    budget: int = 80,
     on_trial: Callable[[Trial], None] | None = None,
 ) -> dict[str, TuningResult]:
     """Tune arms ``local`` and ``local_space``; the second starts from the first's EASE settings, which saves time.

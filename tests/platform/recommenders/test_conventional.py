@@ -185,6 +185,20 @@ def test_popularity_may_forget(shop):
     assert faithful.recommend([ask()], 1)[0][0].item == old
 
 
+def test_popularity_may_look_at_a_window_alone(shop):
+    day = 86_400_000
+    timed = Interactions(
+        np.array([0, 1, 2, 0, 3], dtype=np.int32),
+        np.array([5, 5, 5, 7, 9], dtype=np.int32),
+        np.array([0, 0, 0, 95 * day, 100 * day]),
+    )
+    domain = shop.train.with_events(timed)
+    windowed = Popularity(PopularityConfig(window_days=10)).fit(domain, None, rng=np.random.default_rng(0))
+    assert np.flatnonzero(windowed.popularity).tolist() == [7, 9]
+    timeless = popularity_prior(shop.train, window_days=10)
+    np.testing.assert_array_equal(timeless, popularity_prior(shop.train))
+
+
 def test_a_model_from_a_summed_gram_is_the_model_from_the_events(shop):
     half = shop.train.matrix.shape[0] // 2
     total = gram_matrix(shop.train.matrix[:half]) + gram_matrix(shop.train.matrix[half:])

@@ -1,9 +1,11 @@
-"""Conventional recommenders: popularity, item neighbours, and EASE with or without the space as its prior.
+"""Conventional recommenders: popularity, item neighbours, factorisations, and EASE with or without the space as prior.
 
 :func:`solve_ease` is the closed form by itself, for Gram matrices that come from elsewhere (a federation's sum).
 """
 
+from koinon.recommenders.conventional._bpr import BPR, BPRConfig
 from koinon.recommenders.conventional._ease import EASE, EaseConfig, SemanticEASE, SemanticEaseConfig
+from koinon.recommenders.conventional._ials import IALS, IALSConfig
 from koinon.recommenders.conventional._knn import ItemKNN, ItemKNNConfig
 from koinon.recommenders.conventional._linear import LinearConfig, LinearItemModel
 from koinon.recommenders.conventional._popularity import Popularity, PopularityConfig, popularity_prior
@@ -18,9 +20,13 @@ from koinon.recommenders.conventional._solve import (
 )
 
 __all__ = [
+    "BPR",
     "EASE",
+    "IALS",
+    "BPRConfig",
     "EaseConfig",
     "EaseParts",
+    "IALSConfig",
     "ItemKNN",
     "ItemKNNConfig",
     "LinearConfig",

@@ -52,23 +52,33 @@ class Family(Protocol):
 
 
 class PopularityFamily:
-    """Popularity; where there are times, also with a half-life."""
+    """Popularity; where there are times, also of a window and with a half-life."""
 
     name: ClassVar[str] = Popularity.name
 
     def search(
         self, validator: Validator, space: Space | None, *, budget: int, caution: float, on_trial: OnTrial = None
     ) -> tuple[Config, list[Trial]]:
-        """Try half-lives of a month, a season and a year."""
+        """Try windows of a week to a year, then half-lives of a month to a year."""
         domain = validator.domain
-        axes = [] if domain.events.time is None else [Axis("half_life_days", (30.0, 90.0, 365.0))]
+        timed = [Axis("window_days", (7.0, 30.0, 90.0, 365.0)), Axis("half_life_days", (30.0, 90.0, 365.0))]
+        axes = [] if domain.events.time is None else timed
 
         def measure(config: PopularityConfig) -> NDArray[np.float64]:
-            row = popularity_prior(domain, config.half_life_days)
+            row = popularity_prior(domain, config.half_life_days, config.window_days)
             return validator.values(np.tile(row, (len(validator.requests), 1)))
 
         start = PopularityConfig()
-        return descend(self.name, start, axes, measure, budget=budget, caution=caution, on_trial=on_trial)
+        return descend(
+            self.name,
+            start,
+            axes,
+            measure,
+            budget=budget,
+            caution=caution,
+            journal=validator.journal,
+            on_trial=on_trial,
+        )
 
     def build(self, config: Config) -> Recommender:
         """Return an unfitted :class:`Popularity`."""
@@ -99,7 +109,16 @@ class ItemKNNFamily:
             return validator.values(_finish((history @ weights).toarray(), history, config, validator))
 
         start = ItemKNNConfig()
-        return descend(self.name, start, axes, measure, budget=budget, caution=caution, on_trial=on_trial)
+        return descend(
+            self.name,
+            start,
+            axes,
+            measure,
+            budget=budget,
+            caution=caution,
+            journal=validator.journal,
+            on_trial=on_trial,
+        )
 
     def build(self, config: Config) -> Recommender:
         """Return an unfitted :class:`ItemKNN`."""
@@ -123,6 +142,7 @@ class EaseFamily:
             trial.measure,
             budget=budget,
             caution=caution,
+            journal=validator.journal,
             on_trial=on_trial,
         )
 
@@ -172,7 +192,14 @@ class SemanticEaseFamily:
         plain = (self.start, STARTS[-1]) if self.start else STARTS
         starts = [SemanticEaseConfig(beta=0.0, cold_weight=0.1, **one.model_dump()) for one in plain]
         return descend_from_each(
-            self.name, starts, axes, trial.measure, budget=budget, caution=caution, on_trial=on_trial
+            self.name,
+            starts,
+            axes,
+            trial.measure,
+            budget=budget,
+            caution=caution,
+            journal=validator.journal,
+            on_trial=on_trial,
         )
 
     def build(self, config: Config) -> Recommender:

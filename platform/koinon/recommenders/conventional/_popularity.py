@@ -27,6 +27,8 @@ class PopularityConfig(Config):
 
     half_life_days: float | None = Field(default=None, gt=0)
     """An event so many days before the last one counts half; ``None``, or a domain without times: all count alike."""
+    window_days: float | None = Field(default=None, gt=0)
+    """Only events of so many days before the last one count; ``None``, or a domain without times: all do."""
 
 
 class Popularity(Ranked):
@@ -47,7 +49,7 @@ class Popularity(Ranked):
 
     def fit(self, domain: Domain, space: Space | None, *, rng: np.random.Generator) -> Self:
         """Count the training events; ``space`` and ``rng`` are not used."""
-        self.popularity = popularity_prior(domain, self.config.half_life_days)
+        self.popularity = popularity_prior(domain, self.config.half_life_days, self.config.window_days)
         return self
 
     def score(self, requests: Sequence[Request], candidates: NDArray[np.int32] | None = None) -> Scores:
@@ -71,16 +73,20 @@ class Popularity(Ranked):
         return self
 
 
-def popularity_prior(domain: Domain, half_life_days: float | None = None) -> Scores:
+def popularity_prior(domain: Domain, half_life_days: float | None = None, window_days: float | None = None) -> Scores:
     """``float32[items]``, 0 to 1: ``log(1 + n)`` of each item's (decayed) number of training events, over the greatest.
+
+    ``half_life_days`` and ``window_days`` as in :class:`PopularityConfig`.
 
     The logarithm keeps the order, and gives a scale on which a prior can be added to other scores.
     """
     counts: NDArray[np.float64] = domain.item_counts.astype(np.float64)
-    if half_life_days is not None and domain.events.time is not None and len(domain.events):
-        age = (domain.events.time.max() - domain.events.time) / DAY
-        counts = np.zeros(domain.n_items)
-        np.add.at(counts, domain.events.item, np.exp2(-age / half_life_days))
+    time = domain.events.time
+    if (half_life_days or window_days) and time is not None and len(time):
+        age = (time.max() - time) / DAY
+        weight = np.ones(len(age)) if half_life_days is None else np.exp2(-age / half_life_days)
+        weight[age > (window_days or np.inf)] = 0.0
+        counts = np.bincount(domain.events.item, weight, minlength=domain.n_items)
     scaled = np.log1p(counts)
     top = scaled.max(initial=0.0)
     prior: Scores = (scaled / top if top > 0 else scaled).astype(np.float32)

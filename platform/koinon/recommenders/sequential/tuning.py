@@ -82,7 +82,10 @@ class SequenceFamily:
             )
             return values(model)
 
-        return descend(self.name, self.start, AXES, measure, budget=budget, caution=caution, on_trial=on_trial)
+        return descend(
+            self.name, self.start, AXES, measure, budget=budget, caution=caution, journal=validator.journal,
+            on_trial=on_trial,
+        )  # fmt: skip
 
     def build(self, config: Config) -> Recommender:
         """Return an unfitted recommender with these settings."""
