@@ -33,6 +33,8 @@ __all__ = ["HSTU", "SASRec", "SequenceRecommender"]
 
 Scores = NDArray[np.float32]
 ROWS_AT_ONCE = 256
+ENDS = {"epochs", "patience", "checkpoint_seconds"}
+"""Settings of when a training ends, and of how often it is kept."""
 BESIDE = frozenset({"popularity", "timed", "codebook", "paths"})
 """What the state holds beside the network's."""
 
@@ -232,8 +234,9 @@ class SequenceRecommender(Ranked):
             self._table = self.network.table()
 
     def _fingerprint(self, domain: Domain, space: Space | None, seed: int) -> str:
-        """SHA-256 over everything a training depends on."""
-        digest = hashlib.sha256(f"{self.name} {seed} {self.config.model_dump_json()}".encode())
+        """SHA-256 over everything that a training's course depends on; not over when it ends, so that it can go on."""
+        settings = self.config.model_dump_json(exclude=ENDS)
+        digest = hashlib.sha256(f"{self.name} {seed} {settings}".encode())
         digest.update("\n".join(domain.items["item_id"].to_list()).encode())
         digest.update((space.fingerprint if space is not None and self.config.items != "ids" else "").encode())
         digest.update(b"" if self._paths is None else self._paths.tobytes())

@@ -312,6 +312,14 @@ class Trainer:
         if self.checkpoint is None or not self.checkpoint.exists():
             return
         kept = load_checkpoint(self.checkpoint, self.fingerprint, self.device)
+        done = kept["state"]["epoch"] + bool(kept["state"]["step"])
+        if done > self.config.epochs:
+            raise RecommenderError(
+                "K471",
+                f"The checkpoint {self.checkpoint} is of a training that has come to epoch {done}, not "
+                f"{self.config.epochs}.",
+                "Give more epochs to go on, or another folder to begin anew.",
+            )
         self.network.load_state_dict(kept["network"])
         self.optimiser.load_state_dict(kept["optimiser"])
         self._best = kept["best"]

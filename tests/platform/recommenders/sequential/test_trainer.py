@@ -78,6 +78,14 @@ def test_a_finished_training_is_not_trained_again(tmp_path):
     assert train(tmp_path / "checkpoint").training == first.training
 
 
+def test_more_epochs_go_on_to_what_they_would_have_come_to_at_once(tmp_path, undisturbed):
+    short = CONFIG.model_copy(update={"epochs": CONFIG.epochs - 2})
+    train(tmp_path / "checkpoint", short)
+    assert_equal(train(tmp_path / "checkpoint"), undisturbed)
+    with pytest.raises(RecommenderError, match="K471"):
+        train(tmp_path / "checkpoint", short)
+
+
 def test_the_callers_random_numbers_are_left_alone():
     torch.manual_seed(7)
     before = torch.get_rng_state()
