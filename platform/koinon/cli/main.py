@@ -20,6 +20,7 @@ __all__ = ["COMMANDS", "main", "root", "run"]
 _START = "Start here"
 _PARTNER = "For a partner"
 _FEDERATION = "For a federation"
+_AUDITOR = "For an auditor"
 
 COMMANDS: dict[str, CommandSpec] = {
     "demo": CommandSpec(
@@ -44,6 +45,7 @@ COMMANDS: dict[str, CommandSpec] = {
         "koinon.cli.federation", "Found a federation, host it, decide who belongs to it, train.", _FEDERATION
     ),
     "ledger": CommandSpec("koinon.cli.ledger", "Verify, show and export a federation's ledger.", _FEDERATION),
+    "audit": CommandSpec("koinon.cli.audit", "Plan a fairness audit, run it, check one.", _AUDITOR),
 }
 """Every command of ``koinon``, by name."""
 

@@ -52,6 +52,8 @@ class Kind(StrEnum):
     PRIVACY_CHARGE = "privacy_charge"
     ANOMALY = "anomaly"
     REFUSAL = "refusal"
+    AUDIT_RECORD = "audit_record"
+    AUDIT_PLAN = "audit_plan"
     AUDIT = "audit"
 
 
@@ -207,10 +209,25 @@ class Refusal(Body):
     code: Code
 
 
-class Audit(Body):
-    """Subject: the federation, or the partner audited."""
+class AuditRecord(Body):
+    """The first entry of a record that an auditor keeps outside any federation. Subject: the audit's name."""
 
+    key: Key
+    """The public key that signs this record, base64."""
+
+
+class AuditPlan(Body):
+    """A fairness audit was planned; nothing is computed before. Subject: the audit's name."""
+
+    plan_sha256: Sha256
+
+
+class Audit(Body):
+    """A fairness audit was run. Subject: the audit's name."""
+
+    plan_sha256: Sha256
     report_sha256: Sha256
+    """Of its ``results.json``."""
 
 
 BODIES: dict[Kind, type[Body]] = {
@@ -234,6 +251,8 @@ BODIES: dict[Kind, type[Body]] = {
     Kind.PRIVACY_CHARGE: PrivacyCharge,
     Kind.ANOMALY: Anomaly,
     Kind.REFUSAL: Refusal,
+    Kind.AUDIT_RECORD: AuditRecord,
+    Kind.AUDIT_PLAN: AuditPlan,
     Kind.AUDIT: Audit,
 }
 """What the body of each kind holds."""

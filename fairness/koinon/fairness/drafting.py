@@ -1,0 +1,147 @@
+"""A first plan for data at hand, to be read and changed before it is run. It looks at attributes, never at results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from koinon.data import Tables, Vault
+from koinon.errors import EvaluationError
+from koinon.fairness.metrics import METRICS
+from koinon.fairness.plan import PLAN_FILE, AuditPlan
+from koinon.fairness.subject import DATASET, open_tables, release_of, source_name
+
+__all__ = ["draft", "write_plan"]
+
+_MOST_VALUES = 30
+_MINIMUM = 20
+
+
+def draft(
+    name: str,
+    sources: Sequence[str],
+    root: Path,
+    *,
+    recommender: str | None = "ease",
+    settings: Mapping[str, Any] | None = None,
+    kept: str | None = None,
+    attributes: Sequence[str] = (),
+    tolerance: float = 0.03,
+    protocol: str = "holdout",
+    basis: str = "",
+    like_from: float | None = None,
+    federation: str | None = None,
+    record: str | None = None,
+) -> AuditPlan:
+    """Propose a plan.
+
+    Every attribute with two to thirty values becomes a group (numbers are no groups), activity another; the first two
+    attributes are crossed; NDCG is asked over each of them with one tolerance, at equal activity too; every other
+    metric that the data bear is exploratory.
+
+    Parameters
+    ----------
+    name
+        Of the audit: lower-case letters, digits, hyphens.
+    sources, root
+        As in a plan, and what folders are relative to.
+    recommender, settings, kept
+        What is audited; with ``kept``, ``recommender`` does not count.
+    attributes
+        Attributes to use; default: all that all sources declare.
+    tolerance
+        Of every primary question.
+    protocol, basis, like_from, federation, record
+        As in a plan.
+
+    Raises
+    ------
+    EvaluationError
+        K512 an attribute is not declared, K525 a sensitive one without consent or basis, K526 nothing is kept there.
+    ConfigError
+        K103 what was asked for is no plan.
+    """
+    tables = [open_tables(source, root, tuple(attributes), basis) for source in sources]
+    chosen = list(attributes) or _usable(tables)
+    groups: list[dict[str, Any]] = [_group(attribute, tables) for attribute in chosen]
+    groups.append({"name": "activity", "by": "activity", "bands": _bands(tables)})
+    crossed = [chosen[:2]] if len(chosen) > 1 else []
+    over = [group["name"] for group in groups] + ["*".join(parts) for parts in crossed]
+    kinds = all(one.items["categories"].list.len().sum() > 0 for one in tables)
+    bear = {"": True, "kinds": kinds, "labels": like_from is not None}
+    languages = all(one.items["language"].n_unique() > 1 for one in tables)
+    creators = all(one.items["creator"].drop_nulls().n_unique() > 1 for one in tables)
+    providers = ["popularity", *(["language"] if languages else []), *(["creator"] if creators else [])]
+    raw = {
+        "name": name,
+        "question": f"Does any group of {', '.join(chosen) or 'people'} get clearly worse lists than another?",
+        "system": {"kept": kept, "release": _releases(sources, root, kept)}
+        if kept
+        else {"recommender": recommender, "settings": dict(settings or {})},
+        "data": {"sources": list(sources), "protocol": protocol, "basis": basis, "like_from": like_from},
+        "groups": groups,
+        "intersections": crossed,
+        "control": ["activity"],
+        "primary": [{"metric": "ndcg", "group": group, "tolerance": tolerance} for group in over],
+        "exploratory": [metric for metric, about in METRICS.items() if metric != "ndcg" and bear[about.needs]],
+        "providers": [{"by": by} for by in providers],
+        "minimum_cell": _MINIMUM,
+        "federation": federation,
+        "record": record,
+    }
+    return AuditPlan.from_dict(raw, source="the plan")
+
+
+def write_plan(folder: Path, plan: AuditPlan) -> Path:
+    """Write ``plan.toml`` with every setting spelled out, whole or not at all.
+
+    Raises
+    ------
+    EvaluationError
+        K537 there is one already.
+    """
+    import tomli_w
+
+    from koinon.config import write_atomically
+
+    path = folder / PLAN_FILE
+    if path.exists():
+        raise EvaluationError("K537", f"{path} exists already.", "Edit it, or plan in another folder.")
+    write_atomically(path, tomli_w.dumps(plan.model_dump(mode="json", exclude_none=True)))
+    return path
+
+
+def _usable(tables: Sequence[Tables]) -> list[str]:
+    shared = [name for name in tables[0].users.columns if all(name in one.users.columns for one in tables)]
+    return [name for name in shared if name != "user_id" and all(_is_group(one.users[name]) for one in tables)]
+
+
+def _is_group(column: pl.Series) -> bool:
+    return not column.dtype.is_numeric() and 2 <= column.drop_nulls().n_unique() <= _MOST_VALUES
+
+
+def _group(attribute: str, tables: Sequence[Tables]) -> dict[str, Any]:
+    counts = pl.concat([one.users[attribute].cast(pl.String) for one in tables]).drop_nulls().value_counts()
+    # about half of a group may not be asked about: pool what is near the minimum, too
+    small = bool((counts["count"] < 2 * _MINIMUM).any())
+    return {"name": attribute, "small": "pool" if small else "refuse"}
+
+
+def _bands(tables: Sequence[Tables]) -> list[int]:
+    counts = np.concatenate([one.events.group_by("user_id").len()["len"].to_numpy() for one in tables])
+    bands = sorted({max(2, int(round(edge, -1 if edge >= 20 else 0))) for edge in np.quantile(counts, [1 / 3, 2 / 3])})
+    return bands
+
+
+def _releases(sources: Sequence[str], root: Path, kept: str) -> dict[str, str]:
+    for source in sources:
+        if source.startswith(DATASET):
+            raise EvaluationError(
+                "K526", f"Nothing is kept for {source}.", "Give a partner's folder, or a recommender."
+            )
+        Vault.open(root / source)
+    return {source_name(source): release_of(root / source / kept) for source in sources}

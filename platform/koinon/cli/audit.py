@@ -1,0 +1,250 @@
+"""``koinon audit``: plan a fairness audit, run it, check somebody else's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from koinon.fairness.record import Record
+    from koinon.fairness.results import AuditResults
+    from koinon.privacy.ledger import Entry
+    from koinon.privacy.ledger.kinds import Kind
+    from koinon.server.state import LedgerBook
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Plan a fairness audit, run it, check one.", no_args_is_help=True)
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The audit's folder.", file_okay=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class FailOn(StrEnum):
+    """From which verdict on a pipeline stops."""
+
+    FAIL = "fail"
+    CONCERN = "concern"
+    INSUFFICIENT = "insufficient"
+
+
+@app.callback()
+def _group() -> None:
+    """Plan a fairness audit, run it, check one."""
+
+
+@app.command(
+    epilog="Example: `koinon audit plan films --dataset ml-100k --like-from 4`, read films/plan.toml, `koinon audit "
+    "run films`."
+)
+def plan(
+    folder: Folder,
+    dataset: Annotated[list[str] | None, typer.Option("--dataset", help="A public data set; may be repeated.")] = None,
+    partner: Annotated[
+        list[Path] | None, typer.Option("--partner", help="A partner's folder; may be repeated.", file_okay=False)
+    ] = None,
+    name: Annotated[str, typer.Option(help="Of the audit; default: the folder's.")] = "",
+    recommender: Annotated[str, typer.Option("--recommender", "-r", help="Fitted for the audit.")] = "ease",
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="Its settings, a TOML file.")] = None,
+    kept: Annotated[
+        str | None, typer.Option(help="Instead: a kept recommender in each partner's folder, e.g. models/local.")
+    ] = None,
+    attribute: Annotated[
+        list[str] | None, typer.Option("--attribute", help="May be repeated; default: all that are declared.")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(help="Largest accepted difference of NDCG between two groups.")] = 0.03,
+    protocol: Annotated[
+        Literal["holdout", "time", "leave-last-out"], typer.Option(help="How events are divided.")
+    ] = "holdout",
+    basis: Annotated[str, typer.Option(help="Ground for using sensitive attributes without a consent column.")] = "",
+    like_from: Annotated[float | None, typer.Option(help="Rating from which an item counts as liked.")] = None,
+    federation: Annotated[
+        Path | None, typer.Option(help="A study's output: adds what federating brought each partner.", file_okay=False)
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="A federation's folder: the plan is entered in its ledger.", file_okay=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write an audit plan for data at hand, and enter it, before anything is computed.
+
+    It proposes: read it, change it. Whatever it says when the audit is run is entered once more, before any result.
+    """
+    import os
+    import tomllib
+
+    from koinon.fairness.conduct import enter
+    from koinon.fairness.drafting import draft, write_plan
+    from koinon.fairness.subject import DATASET
+
+    def relative(path: Path) -> str:
+        return os.path.relpath(path, folder)
+
+    sources = [*(DATASET + one for one in dataset or ()), *(relative(one) for one in partner or ())]
+    if not sources:
+        raise typer.BadParameter("give --dataset NAME or --partner DIR")
+    settings = tomllib.loads(config.read_text(encoding="utf-8")) if config else {}
+    drafted = draft(
+        name or folder.resolve().name,
+        sources,
+        folder,
+        recommender=recommender,
+        settings=settings,
+        kept=kept,
+        attributes=attribute or (),
+        tolerance=tolerance,
+        protocol=protocol,
+        basis=basis,
+        like_from=like_from,
+        federation=relative(federation) if federation else None,
+        record=relative(record) if record else None,
+    )
+    path = write_plan(folder, drafted)
+    with _record(folder, drafted.record) as (book, kind):
+        _, sha256, recorded = enter(folder, book, kind)
+    if as_json:
+        typer.echo(json.dumps({"plan": str(path), "sha256": sha256, **recorded.model_dump()}, indent=2))
+        return
+    typer.echo(
+        f"{path}: {len(drafted.primary)} primary questions over {len(drafted.groups)} groups. Read it, change it."
+    )
+    typer.echo(f"entered: {recorded.time}, entry {recorded.sequence} of a {kind} record, plan {sha256[:16]}…")
+
+
+@app.command(epilog="Example: `koinon audit run audit --fail-on concern` in a release pipeline.")
+def run(
+    folder: Folder,
+    fail_on: Annotated[
+        FailOn | None, typer.Option("--fail-on", help="End with status 6 at this verdict or a worse one.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Enter the folder's plan, compute what it says, and write results.json and report.html beside it."""
+    from koinon.errors import EvaluationError
+    from koinon.fairness.conduct import conduct
+    from koinon.fairness.plan import PLAN_FILE, AuditPlan
+    from koinon.fairness.report import REPORT_FILE
+
+    planned, _ = AuditPlan.read(folder / PLAN_FILE)
+
+    def say(step: str) -> None:
+        if not as_json:
+            typer.echo(f"{step} …", err=True)
+
+    with _record(folder, planned.record) as (book, kind):
+        results = conduct(folder, book, kind, say=say)
+    if as_json:
+        typer.echo(results.to_json(), nl=False)
+    else:
+        _summary(results)
+        typer.echo(f"{results.seconds:.0f} s. Report: {folder / REPORT_FILE}")
+    levels = {FailOn.FAIL: 1, FailOn.CONCERN: 2, FailOn.INSUFFICIENT: 3}
+    if fail_on is not None and _severity(results.verdict) < levels[fail_on]:
+        raise EvaluationError(
+            "K533", f"The audit {results.name!r} ends with: {results.verdict}.", "The report says which groups."
+        )
+
+
+@app.command()
+def verify(
+    folder: Folder,
+    recompute: Annotated[bool, typer.Option("--recompute", help="Run the audit again and compare figures.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check an audit: record, plan, hashes, page, verdicts; and say what could not be checked."""
+    from koinon.errors import EvaluationError, KoinonError
+    from koinon.fairness.plan import PLAN_FILE, AuditPlan
+    from koinon.fairness.report import RESULTS_FILE
+    from koinon.fairness.results import AuditResults
+    from koinon.fairness.verifying import verify_audit
+
+    try:
+        where = AuditResults.read(folder / RESULTS_FILE).plan.get("record")
+    except KoinonError:
+        where = AuditPlan.read(folder / PLAN_FILE)[0].record
+    with _record(folder, None if where is None else str(where)) as (book, _):
+        checks = verify_audit(folder, book, recompute=recompute)
+    if as_json:
+        typer.echo(json.dumps([asdict(check) for check in checks], indent=2, ensure_ascii=False))
+    else:
+        words = {True: "yes", False: "NO", None: "not checked"}
+        for check in checks:
+            typer.echo(f"{words[check.held]:<12} {check.what}: {check.said}")
+    wrong = [check for check in checks if check.held is False]
+    if wrong:
+        raise EvaluationError(
+            "K529", f"This audit does not hold: {wrong[0].what}: {wrong[0].said}", "Ask whoever gave it to you."
+        )
+
+
+@contextmanager
+def _record(folder: Path, federation: str | None) -> Iterator[tuple[Record, Literal["local", "federation"]]]:
+    """The ledger that the audit is entered in: a federation's, or the one beside the plan."""
+    if federation is None:
+        from koinon.fairness.record import LocalRecord
+
+        yield LocalRecord(folder), "local"
+        return
+    from koinon.server.place import Place
+
+    with Place.find(folder / federation).books() as (book, _):
+        yield _FederationRecord(book), "federation"
+
+
+class _FederationRecord:
+    """A federation's ledger as a record of audits."""
+
+    def __init__(self, book: LedgerBook) -> None:
+        self._book = book
+
+    def entries(self) -> list[Entry]:
+        """Return every entry; K781 where the ledger is not whole."""
+        from koinon.errors import FederationError
+        from koinon.privacy.ledger import verify as verified
+
+        entries = self._book.entries()
+        findings = verified(entries, self._book.signer.verifier)
+        if not findings.whole:
+            raise FederationError(
+                "K781", f"The ledger is not whole. {findings.faults[0].message}", "`koinon ledger verify` says more."
+            )
+        return entries
+
+    def append(self, kind: Kind, subject: str, **body: Any) -> Entry:
+        """Enter something."""
+        return self._book.append(kind, subject, **body)
+
+
+def _severity(verdict: str) -> int:
+    from koinon.fairness.verdicts import VERDICTS
+
+    return [str(one) for one in VERDICTS].index(verdict)
+
+
+def _summary(results: AuditResults) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{results.name}: {results.verdict}; {results.people:,} people", box=None)
+    for column in ("verdict", "question", "over", "gap", "interval", "tolerance", "p"):
+        table.add_column(column, justify="left" if column in {"verdict", "question", "over"} else "right")
+    both = [
+        *((c, f"{c.metric}@{results.plan['k']}", c.group, c.gap) for c in results.comparisons),
+        *((p, f"attention by {p.by}", p.source, p.deviation) for p in results.providers),
+    ]
+    for one, question, over, gap in both:
+        if one.verdict is not None:
+            numbers = (gap, one.lo, one.hi, one.tolerance, one.p_adjusted)
+            gap_, lo, hi, tolerance, p = ("–" if n is None else f"{n:.3f}" for n in numbers)
+            table.add_row(one.verdict, question, over, gap_, f"{lo} to {hi}", tolerance, p)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 140
+    console.print(table)
