@@ -47,9 +47,7 @@ FURTHER = {
     "anime": ("anime-mal", None),
 }
 """Partner to folder, and the column that orders its events."""
-NETWORK: dict[str, Any] = {"width": 32, "length": 50, "batch_users": 64, "learning_rate": 3e-3}
-ROUNDS = 20
-ALONE_EPOCHS = 30
+NETWORK: dict[str, Any] = {"width": 32, "batch_users": 64, "learning_rate": 3e-3}
 VARIANTS: dict[str, dict[str, Any]] = {
     "federated": {},
     "proximal 0.01": {"proximal": 0.01},
@@ -58,6 +56,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "weights: equal": {"weighting": "equal"},
     "no private head": {"items": "texts"},
     "server: adam": {"server": "adam", "server_rate": 0.01},
+    "codes": {"items": "ids+codes", "code_words": 64},
 }
 """Federations, by what differs from the first."""
 
@@ -102,8 +101,10 @@ def read_splits(names: Sequence[str], folder: Path | None, items: int, users: in
 class Study:
     """What is finished stands in a folder, one JSON file for each arm and partner."""
 
-    def __init__(self, state: Path, splits: Splits, space: Space, seed: int) -> None:
-        self.state, self.splits, self.space, self.seed = state, splits, space, seed
+    def __init__(self, state: Path, splits: Splits, space: Space, asked: argparse.Namespace) -> None:
+        self.state, self.splits, self.space, self.seed = state, splits, space, asked.seed
+        self.rounds, self.epochs = asked.rounds, asked.epochs
+        self.network = {**NETWORK, "length": asked.length}
 
     def place(self, arm: str, partner: str) -> Path:
         return self.state / f"seed-{self.seed}" / arm.replace(" ", "-").replace(":", "") / f"{partner}.json"
@@ -160,14 +161,16 @@ class Study:
         """The same network, trained on the partner's own events alone."""
         if self.known("alone", partner):
             return
-        config = FederatedHSTUConfig(**NETWORK, epochs=ALONE_EPOCHS, patience=4)
+        config = FederatedHSTUConfig(**self.network, epochs=self.epochs, patience=4)
         self.at_home("alone", partner, FederatedHSTU(config), test=True)
 
     def federation(self, variant: str, partners: Sequence[str], *, test: bool) -> None:
         """Run all rounds in this process, as a server would, then let every partner tune at home."""
         if all(self.known(variant, partner) for partner in partners):
             return
-        config = FederatedHSTUConfig(**{**NETWORK, "rounds": ROUNDS, **VARIANTS[variant.removeprefix("ablation/")]})
+        config = FederatedHSTUConfig(
+            **{**self.network, "rounds": self.rounds, **VARIANTS[variant.removeprefix("ablation/")]}
+        )
         plan, began = HSTUPlan(config), time.process_time()
         release = plan.initial([], self.space, rng=np.random.default_rng(self.seed))
         kept: dict[str, dict[str, NDArray[np.generic]]] = {partner: {} for partner in partners}
@@ -213,7 +216,7 @@ class Study:
             return
         began = time.process_time()
         joined, firsts = join(self.splits)
-        model = HSTU(HSTUConfig(**NETWORK, items="ids+texts", epochs=ALONE_EPOCHS, patience=3))
+        model = HSTU(HSTUConfig(**self.network, items="ids+texts", epochs=self.epochs, patience=4))
 
         def each(on: str) -> dict[str, list[float]]:
             return {
@@ -306,15 +309,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--variants", default=",".join(VARIANTS), help="of the ablation")
     parser.add_argument("--items", type=int, default=2000, help="items of a partner at most")
     parser.add_argument("--users", type=int, default=3000, help="people of a partner at most")
+    parser.add_argument("--length", type=int, default=50, help="events of a history that the networks read")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=30, help="of the networks that are not federated, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--report", action="store_true", help="print tables of what is finished, and do nothing else")
     asked = parser.parse_args(argv)
     torch.set_num_threads(1)
     names = asked.partners.split(",") if asked.partners else [*DEMO_PARTNERS, *(FURTHER if asked.bench_data else ())]
     if asked.report:
-        report(Study(asked.state, {}, None, asked.seed), names)  # type: ignore[arg-type]
+        report(Study(asked.state, {}, None, asked), names)  # type: ignore[arg-type]
         return
-    study = Study(asked.state, read_splits(names, asked.bench_data, asked.items, asked.users), open_space(), asked.seed)
+    splits = read_splits(names, asked.bench_data, asked.items, asked.users)
+    study = Study(asked.state, splits, open_space(), asked)
     for name in names:
         study.own(name)
     study.federation("federated", names, test=True)

@@ -24,6 +24,7 @@ from koinon.recommenders.sequential.trainer import Trainer
 
 NAME = "federated_hstu"
 SMALL = {"width": 8, "length": 6, "batch_users": 64, "rounds": 3, "local_steps": 4, "epochs": 1, "negatives": 8}
+CODED = {**SMALL, "code_levels": 2, "code_words": 4}
 EXACT = {**SMALL, "dropout": 0.0, "loss": "full", "clip": 1e6}
 
 
@@ -61,6 +62,14 @@ def rounds(plan, release, domains, space):
     return release, kept
 
 
+def coded(plan, release, domains, space):
+    """The release once the codebook's rounds are over, if the plan has such."""
+    for round_ in range(1, plan.before + 1):
+        given = {name: ask(plan, release, domain, space, round_=round_)[0] for name, domain in domains.items()}
+        release = plan.aggregate(release, add_up(plan.task(release, round_).specs, given))
+    return release
+
+
 def few(domain, people):
     """The domain with the events of its first people alone."""
     events = domain.events
@@ -74,7 +83,7 @@ class TestRounds:
         found, kept = rounds(plan, release, {"shop": shop.train}, word_space)
         alone = FederatedHSTU(plan.config)
         alone.receive(release)
-        histories = alone._begin(shop.train, word_space)
+        histories = alone._begin(shop.train, word_space, np.random.default_rng(0))
         seed, config = int(release.info["seed"]), plan.config.model_copy(update={"epochs": plan.rounds})
         Trainer(alone.network, histories, config, seed=seed, device=torch.device("cpu")).run()
         for name, value in alone.network.named_parameters():
@@ -134,26 +143,30 @@ class TestRounds:
 
 
 class TestPrivate:
-    @pytest.mark.parametrize("items", ["ids", "texts", "ids+texts"])
+    @pytest.mark.parametrize("items", ["ids", "texts", "ids+texts", "ids+codes"])
     def test_what_is_sent_is_the_declared_shared_part_whatever_the_events(self, shop, word_space, items):
-        plan, release = first({**SMALL, "items": items, "ranking_negatives": 4, "gaps": True}, word_space)
+        plan, release = first({**CODED, "items": items, "ranking_negatives": 4, "gaps": True}, word_space)
+        release = coded(plan, release, {"shop": shop.train}, word_space)
         timed = Interactions(shop.train.events.user, shop.train.events.item, np.arange(len(shop.train.events)) * 60_000)
         for domain in (shop.train, few(shop.train, 30), replace(shop.train, events=timed)):
-            given, learner = ask(plan, release, domain, word_space)
+            given, learner = ask(plan, release, domain, word_space, round_=plan.before + 1)
             assert {n: (a.shape, a.dtype.name) for n, a in given.arrays.items()} == {
-                spec.name: (spec.shape, spec.dtype) for spec in plan.task(release, 1).specs
+                spec.name: (spec.shape, spec.dtype) for spec in plan.task(release, plan.before + 1).specs
             }
             private = {name for name, _ in learner.network.named_parameters() if not is_shared(name)}
             assert not private & set(given.arrays)
-            assert not any("vectors" in name or "time" in name or "gaps" in name for name in given.arrays)
+            assert not any(
+                word in name for name in given.arrays for word in ("vectors", "time", "gaps", "rank", "last")
+            )
             kept = {name.removeprefix("private/") for name in learner.state() if name.startswith("private/")}
             assert kept == private
         assert any("vectors" in name for name in private) == ("ids" in items)
 
     def test_the_plans_template_has_the_shared_part_of_every_partners_network(self, shop, word_space):
-        for items in ("ids", "texts", "ids+texts"):
-            plan, release = first({**SMALL, "items": items}, word_space)
-            _, learner = ask(plan, release, shop.train, word_space)
+        for items in ("ids", "texts", "ids+texts", "codes", "ids+codes"):
+            plan, release = first({**CODED, "items": items}, word_space)
+            release = coded(plan, release, {"shop": shop.train}, word_space)
+            _, learner = ask(plan, release, shop.train, word_space, round_=plan.before + 1)
             described = shared_part(template(plan.config, word_space.dimension, "meta"))
             found = shared_part(learner.network)
             assert {n: v.shape for n, v in described.items()} == {n: v.shape for n, v in found.items()}
@@ -301,6 +314,21 @@ def test_partners_that_share_no_item_learn_from_each_other(shop_tables, word_spa
         learner.fit(small.train, word_space, rng=np.random.default_rng(0))
         figures[name] = evaluate(learner, small.train, small.validation, slices=("all",)).mean()
     assert figures["together"] > 1.2 * figures["alone"]
+
+
+def test_partners_fit_one_codebook_first_and_then_share_what_its_words_stand_for(shop, word_space):
+    plan, release = first({**CODED, "items": "ids+codes", "rounds": 1}, word_space)
+    assert (plan.before, plan.rounds) == (12, 13)
+    release, kept = rounds(plan, release, {"shop": shop.train}, word_space)
+    assert release.recommender == NAME
+    learner = FederatedHSTU(plan.config)
+    learner.restore(kept["shop"], shop.train, word_space)
+    learner.receive(release)
+    learner.fit(shop.train, word_space, rng=np.random.default_rng(0))
+    np.testing.assert_array_equal(learner.codebook.centroids, release.arrays["codebook"])
+    back = FederatedHSTU(learner.config).restore(learner.state(), shop.train, word_space)
+    requests = [Request(history=np.array([3, 9], dtype=np.int32))]
+    np.testing.assert_allclose(back.score(requests), learner.score(requests), atol=1e-5)
 
 
 def test_contributions_are_what_the_protocol_says(shop, word_space):

@@ -57,10 +57,9 @@ def outline(learner: str, settings: Settings) -> tuple[Outlined, ...]:
             Outlined("2", "pairs", (f"at most {config.pairs:,}",), config.clip),
         )
     if learner == "federated_codebook":
-        shape = (f"at most {config.codes:,}", f"2 + {DIMENSION}")
-        return (Outlined(_rounds(1, plan.rounds), "moments", shape, float("inf")),)
+        return (_of_codebook(plan.rounds, config.codes),)
     if learner == "federated_hstu":
-        return _of_network(config)
+        return _of_network(plan)
     side, directions = ("1 + twice the encoder's dimension",) * 2, (f"at most {config.directions:,}",) * 2
     return (
         Outlined("1", "counts", (WORKS,), config.clip),
@@ -71,14 +70,20 @@ def outline(learner: str, settings: Settings) -> tuple[Outlined, ...]:
     )
 
 
-def _of_network(config: Any) -> tuple[Outlined, ...]:
-    from koinon.recommenders.federated.hstu import HSTUPlan
+def _of_codebook(rounds: int, codes: int) -> Outlined:
+    return Outlined(_rounds(1, rounds), "moments", (f"at most {codes:,}", f"2 + {DIMENSION}"), float("inf"))
+
+
+def _of_network(plan: Any) -> tuple[Outlined, ...]:
     from koinon.recommenders.federated.hstu.parts import shared_part, template
 
     unknown = 999_983  # no size that a setting would have
+    config, told = plan.config, []
+    if plan.before:
+        told.append(_of_codebook(plan.before, config.code_words))
     shared = shared_part(template(config, unknown, "meta"))
-    rounds = _rounds(1, config.rounds)
-    told = [Outlined(rounds, HSTUPlan.weight, ("1",), 1.0)]
+    rounds = _rounds(plan.before + 1, plan.rounds)
+    told.append(Outlined(rounds, plan.weight, ("1",), 1.0))
     for name, value in sorted(shared.items()):
         shape = tuple(DIMENSION if size == unknown else f"{size:,}" for size in value.shape)
         told.append(Outlined(rounds, name, shape, config.clip))

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from koinon.recommenders.conventional import SemanticEaseConfig
 from koinon.recommenders.sequential import HSTUConfig
+from koinon.recommenders.sequential._config import ItemKind
 
 __all__ = ["FederatedHSTUConfig"]
 
@@ -21,10 +22,12 @@ class FederatedHSTUConfig(HSTUConfig):
 
     length: int = Field(default=50, ge=1)
     width: int = Field(default=64, ge=1)
-    items: Literal["ids", "texts", "ids+texts"] = "ids+texts"
-    """``texts`` and what reads histories are shared, ``ids`` are private: with ``ids+texts`` every partner has a
-    private correction of each of its items beside the shared projection of its text."""
+    items: ItemKind = "ids+texts"
+    """What stands for a text or a code word is shared, ``ids`` are private: with ``ids+texts`` every partner has a
+    private correction of each of its items beside the shared projection of its text. Where there are ``codes``, the
+    partners first fit one codebook (``code_levels``, ``code_words``), in rounds of its own."""
     rounds: int = Field(default=20, ge=1)
+    """Rounds of the network."""
     local_steps: int = Field(default=24, ge=1)
     """Steps a partner takes in a round at most."""
     local_passes: int = Field(default=1, ge=1)

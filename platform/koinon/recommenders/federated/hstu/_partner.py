@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar, Self
 
 import numpy as np
@@ -15,8 +16,9 @@ from koinon.data import Domain, Split
 from koinon.errors import RecommenderError
 from koinon.recommenders._search import Trial, Validator
 from koinon.recommenders.conventional import SemanticEASE, SemanticEaseConfig, popularity_prior
+from koinon.recommenders.federated.codebook import MOMENTS, codebook_moments, codebook_of
 from koinon.recommenders.federated.hstu._config import FederatedHSTUConfig
-from koinon.recommenders.federated.hstu._plan import HSTUPlan
+from koinon.recommenders.federated.hstu._plan import HSTUPlan, shared_names
 from koinon.recommenders.federated.hstu._steps import Steps
 from koinon.recommenders.federated.hstu.parts import is_shared, shared_part
 from koinon.recommenders.protocol import Contribution, Release, Request, Task
@@ -69,7 +71,8 @@ class FederatedHSTU(HSTU):
     def contribute(self, domain: Domain, release: Release, task: Task) -> Contribution:
         """Take a round's steps and give the change of the shared part, clipped, times the partner's weight.
 
-        A partner where nobody has two events sends zeros.
+        A partner where nobody has two events sends zeros. While the codebook is fitted, sums over the catalogue are
+        asked for instead.
 
         Raises
         ------
@@ -77,6 +80,10 @@ class FederatedHSTU(HSTU):
             K404 no space is attached, K462 the task or the release has other tensors than the network, K463 the release
             is not finite, K470 a loss is not finite.
         """
+        if [spec.name for spec in task.specs] == [MOMENTS] and "codes" in self.config.items:
+            (spec,) = task.specs
+            sums = codebook_moments(domain, self._attached(), release, spec)
+            return Contribution({MOMENTS: sums}, n_users=domain.n_users)
         histories = self._open(domain, release)
         shared = shared_part(self._hstu())
         wanted = {HSTUPlan.weight: (1,), **{name: tuple(value.shape) for name, value in shared.items()}}
@@ -163,7 +170,7 @@ class FederatedHSTU(HSTU):
         def asked() -> NDArray[np.float64]:
             return validator.values(HSTU.score(self, validator.requests))
 
-        histories = self._begin(split.train, space)
+        histories = self._begin(split.train, space, rng)
         before = {name: value.clone() for name, value in self.network.state_dict().items()}
         plain = tried(asked(), epochs=0)
         taken = 0
@@ -201,7 +208,7 @@ class FederatedHSTU(HSTU):
         """
         if self._fitted_on is domain:
             return self
-        histories = self._begin(domain, space)
+        histories = self._begin(domain, space, rng)
         if len(histories.users) and self.config.epochs:
             self._train(histories, rng, None)
             self._settle()
@@ -240,6 +247,11 @@ class FederatedHSTU(HSTU):
         self._fitted_on = domain
         return self
 
+    def _attached(self) -> Space:
+        if self._space is None:
+            raise RecommenderError("K404", f"{self.name} needs a semantic space.", "Attach one before it is asked.")
+        return self._space
+
     def _hstu(self) -> HSTUNetwork:
         assert isinstance(self.network, HSTUNetwork)
         return self.network
@@ -248,9 +260,11 @@ class FederatedHSTU(HSTU):
         """Build the network for a domain: the shared part of the release, the private one as it was kept or new."""
         seed = int(release.info["seed"])
         self._popularity = popularity_prior(domain, None)
+        if "codes" in self.config.items and "codebook" in release.arrays:
+            self.codebook = codebook_of(release)
         self._network = self._prepare(domain, self._space, timed=domain.events.time is not None, seed=seed)
         shared = shared_part(self._network)
-        held = {name: array.shape for name, array in release.arrays.items()}
+        held = {name: release.arrays[name].shape for name in shared_names(release)}
         if held != {name: tuple(value.shape) for name, value in shared.items()}:
             raise RecommenderError(
                 "K462", f"The release has other tensors than {self.name}.", "Are all partners on one version?"
@@ -265,12 +279,13 @@ class FederatedHSTU(HSTU):
                 value.copy_(torch.tensor(known))
         return Histories(domain, self.config.length)
 
-    def _begin(self, domain: Domain, space: Space | None) -> Histories:
+    def _begin(self, domain: Domain, space: Space | None, rng: np.random.Generator) -> Histories:
         """The network as the release and the rounds have left it, or a new one, ready to score."""
         self._space, self._own, self._fitted_on = space, None, None
         release = self.release
         if release is None:
-            release = HSTUPlan(self.config).initial([], space, rng=np.random.default_rng(0))
+            drawn = HSTUPlan(self.config).initial([], space, rng=rng)
+            release = replace(drawn, arrays={name: drawn.arrays[name] for name in shared_names(drawn)})
         histories = self._open(domain, release)
         self._settle()
         return histories

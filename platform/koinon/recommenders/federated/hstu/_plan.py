@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from koinon.errors import PrivacyError, RecommenderError
+from koinon.recommenders.federated.codebook import MEASURE, MOMENTS, CodebookPlan
 from koinon.recommenders.federated.hstu._config import FederatedHSTUConfig
 from koinon.recommenders.protocol import Catalogue, Measure, Release, Task, TensorSpec, Total
 from koinon.space import Space
+from koinon.space.codebook import CodebookConfig
 
-__all__ = ["HSTUPlan"]
+__all__ = ["HSTUPlan", "shared_names"]
 
 MOMENTUM, SPREAD, FLOOR = 0.9, 0.99, 1e-3
 """β₁, β₂ and τ of FedAdam."""
@@ -25,6 +28,15 @@ class HSTUPlan:
     With ``server = "average"`` it is taken, ``server_rate`` times (FedAvg, McMahan et al. 2017); with ``adam`` it is
     what Adam steps along (Reddi et al. 2021, "Adaptive federated optimization", algorithm 2): ``m = β₁m + (1-β₁)Δ``,
     ``v = β₂v + (1-β₂)Δ²``, ``x + η m / (√v + τ)``.
+
+    Where items are read as codes, the rounds of a federated codebook come first.
+
+    Attributes
+    ----------
+    before
+        Rounds of the codebook, 0 where there is none.
+    rounds
+        All.
     """
 
     name: ClassVar[str] = "federated_hstu"
@@ -34,7 +46,10 @@ class HSTUPlan:
 
     def __init__(self, config: FederatedHSTUConfig | None = None) -> None:
         self.config = config or FederatedHSTUConfig()
-        self.rounds: int = self.config.rounds
+        words = CodebookConfig(levels=self.config.code_levels, codes=self.config.code_words)
+        self._codebook = CodebookPlan(words) if "codes" in self.config.items else None
+        self.before: int = 0 if self._codebook is None else self._codebook.rounds
+        self.rounds: int = self.before + self.config.rounds
         self._first: dict[str, NDArray[np.float64]] = {}
         self._second: dict[str, NDArray[np.float64]] = {}
 
@@ -44,7 +59,8 @@ class HSTUPlan:
         from koinon.recommenders.federated.hstu.parts import shared_part, template
 
         names = shared_part(template(self.config, 1, "meta"))
-        return {self.weight: Measure(norm=1.0), **{name: Measure(fresh=True) for name in names}}
+        codebook = {} if self._codebook is None else {MOMENTS: MEASURE}
+        return {**codebook, self.weight: Measure(norm=1.0), **{name: Measure(fresh=True) for name in names}}
 
     def initial(self, catalogues: Sequence[Catalogue], space: Space | None, *, rng: np.random.Generator) -> Release:
         """Draw the shared part; ``catalogues`` are not used, nobody's items are compared.
@@ -52,20 +68,25 @@ class HSTUPlan:
         Raises
         ------
         RecommenderError
-            K460 the settings ask for texts and there is no space.
+            K460 the settings ask for texts or codes and there is no space.
         """
         import torch
 
         from koinon.recommenders.federated.hstu.parts import shared_part, template
 
-        if space is None and "texts" in self.config.items:
+        if space is None and self.config.items != "ids":
             raise RecommenderError("K460", "Federated HSTU over texts needs a semantic space.", "Name an encoder.")
         seed = int(rng.integers(2**31))
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)
             drawn = shared_part(template(self.config, 0 if space is None else space.dimension))
         arrays = {name: value.detach().numpy().astype(np.float32) for name, value in drawn.items()}
-        return Release(0, self.name, arrays, {"clip": self.config.clip, "seed": seed})
+        info: dict[str, float | int | str] = {"clip": self.config.clip, "seed": seed}
+        if self._codebook is not None:
+            begun = self._codebook.initial(catalogues, space, rng=rng)
+            arrays |= begun.arrays
+            info |= begun.info
+        return Release(0, self.name, arrays, info)
 
     def shares(self) -> NoReturn:
         """There is no privacy budget under which this learner may run.
@@ -82,17 +103,24 @@ class HSTUPlan:
         )
 
     def task(self, release: Release, round_: int) -> Task:
-        """Ask for the change of every shared parameter, and for its weight."""
+        """Ask for the codebook's sums as long as it is fitted; then for the change of every shared parameter, and for
+        its weight.
+        """
+        if self._codebook is not None and round_ <= self.before:
+            return self._codebook.task(release, round_)
         specs = [TensorSpec(self.weight, (1,), "float32", "sum", 1.0)]
-        for name in sorted(release.arrays):
+        for name in shared_names(release):
             specs.append(TensorSpec(name, release.arrays[name].shape, "float32", "sum", self.config.clip))
         return Task(round_, tuple(specs))
 
     def aggregate(self, release: Release, total: Total) -> Release:
         """Step along the mean change; where nobody had anything to learn from the release stays."""
+        if self._codebook is not None and MOMENTS in total.arrays:
+            return replace(self._codebook.aggregate(release, total), recommender=self.name)
         weight = float(total.arrays[self.weight][0])
-        arrays: dict[str, NDArray[np.generic]] = {}
-        for name, array in release.arrays.items():
+        arrays = dict(release.arrays)
+        for name in shared_names(release):
+            array = release.arrays[name]
             mean = total.arrays[name] / weight if weight > 0 else np.zeros(array.shape)
             arrays[name] = (array.astype(np.float64) + self._step(name, mean)).astype(np.float32)
         return Release(release.number + 1, self.name, arrays, release.info)
@@ -118,3 +146,8 @@ class HSTUPlan:
         for name, value in state.items():
             moment, _, parameter = name.partition("/")
             (self._first if moment == "first" else self._second)[parameter] = value.astype(np.float64)
+
+
+def shared_names(release: Release) -> list[str]:
+    """Names of a release's shared parameters, in order; the codebook stands beside them."""
+    return sorted(set(release.arrays) - {"codebook", "centroids"})

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from koinon.recommenders.federated.hstu._config import FederatedHSTUConfig
 from koinon.recommenders.sequential._hstu import HSTUNetwork
-from koinon.recommenders.sequential.items import IdItems, ItemEncoder, SumItems, TextItems
+from koinon.recommenders.sequential.items import CodeItems, IdItems, ItemEncoder, SumItems, TextItems
 
 __all__ = ["SHARED", "is_shared", "shared_part", "template"]
 
@@ -23,12 +23,15 @@ SHARED: Mapping[str, str] = MappingProxyType(
         "blocks.*.join.bias": "the same",
         "blocks.*.position_bias": "how far back a block looks, in events",
         "items.project.*": "from a text's place in the space to an item's vector",
-        "items.parts.*.project.*": "the same, beside free vectors",
+        "items.parts.*.project.*": "the same, beside other kinds",
+        "items.words": "what a code word of the federation's codebook stands for",
+        "items.parts.*.words": "the same, beside other kinds",
     }
 )
 """Names of shared parameters and what they are. What stands nowhere here is private: free vectors of a partner's items
-(``items.vectors``), biases by time and gaps (a second means something else where films are rated and where music is
-heard, and some partners know no time), the target-aware head."""
+(``items.vectors``), what tells its items of equal code words apart (``items.last``), biases by time and gaps (a second
+means something else where films are rated and where music is heard, and some partners know no time), the target-aware
+head."""
 
 
 def is_shared(name: str) -> bool:
@@ -59,4 +62,8 @@ def template(config: FederatedHSTUConfig, dimension: int, device: str = "cpu") -
             kinds.append(IdItems(1, config.width))
         if "texts" in config.items:
             kinds.append(TextItems(torch.zeros(1, dimension), config.width))
+        if "codes" in config.items:
+            with torch.device("cpu"):  # it reads its paths, which only real tensors have
+                paths = torch.zeros((1, config.code_levels + 1), dtype=torch.int64)
+                kinds.append(CodeItems(paths, config.code_words, config.width))
         return HSTUNetwork(config, kinds[0] if len(kinds) == 1 else SumItems(*kinds), timed=False)
