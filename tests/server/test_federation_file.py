@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from koinon.errors import ConfigError, FederationError
+from koinon.errors import ConfigError, FederationError, PrivacyError, RecommenderError
 from koinon.recommenders.protocol import Release
 from koinon.server import FederationConfig, read_release
 from koinon.server.checkpoints import Checkpoint, Checkpoints, RunState
@@ -58,6 +58,30 @@ def test_a_wrong_key_is_named(tmp_path: Path, change: tuple[str, str], says: str
         FederationConfig.load(written(tmp_path, FILE.replace(*change)))
     assert caught.value.code == "K103"
     assert says in str(caught.value)
+
+
+def test_one_learner_is_trained_alone_with_its_own_settings_or_the_defaults(tmp_path: Path) -> None:
+    config = FederationConfig.load(written(tmp_path, FILE + '[[learners]]\nname = "federated_gram"\n'))
+    (listed,) = config.training_only("federated_popularity").learners
+    assert listed == config.learners[0]
+    (other,) = config.training_only("federated_hstu").learners
+    assert (other.name, other.settings) == ("federated_hstu", {})
+    assert config.training_only("federated_hstu").partners == config.partners
+    with pytest.raises(RecommenderError, match="K440"):
+        config.training_only("federated_magic")
+
+
+def test_a_learner_that_promises_no_budget_is_refused_under_one(tmp_path: Path) -> None:
+    secure = 'aggregation = "secure"\nminimum_participants = 3\nmetrics = []\n'
+    folders = 'books-es = "shops/es"\n'
+    budget = "[split]\nminimum_item_events = 1\n[privacy]\nepsilon = 4.0\ndelta = 1e-6\npeople = 1000\npartners = 3\n"
+    text = FILE.replace('name = "shops"\n', 'name = "shops"\n' + secure).replace(
+        "[[learners]]", folders + "[[learners]]"
+    )
+    config = FederationConfig.load(written(tmp_path, text + budget))
+    assert config.privacy is not None
+    with pytest.raises(PrivacyError, match="K675"):
+        config.training_only("federated_hstu")
 
 
 def test_the_policys_fingerprint_changes_with_what_members_agree_on_and_with_nothing_else(tmp_path: Path) -> None:

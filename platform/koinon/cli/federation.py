@@ -57,6 +57,10 @@ def run(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Output folder; default: `<name>` beside the file.")
     ] = None,
+    recommender: Annotated[
+        str | None,
+        typer.Option(help="Train this learner of the file alone, or any other by its defaults, e.g. federated_hstu."),
+    ] = None,
     processes: Annotated[
         bool,
         typer.Option("--processes/--simulation", help="One SuperNode process per partner, or Flower's simulation."),
@@ -69,7 +73,7 @@ def run(
 
     An interrupted run goes on from its last finished round when the same command is given again.
     """
-    start = _start(folder, federation, out, processes=processes)
+    start = _start(folder, federation, out, recommender, processes=processes)
     # a service manager's stop is as good as Ctrl-C: everything started is ended on the way out
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if as_json:
@@ -86,7 +90,9 @@ def run(
     _summary(console, result)
 
 
-def _start(folder: Path | None, federation: Path | None, out: Path | None, *, processes: bool) -> _Start:
+def _start(
+    folder: Path | None, federation: Path | None, out: Path | None, recommender: str | None, *, processes: bool
+) -> _Start:
     """What is to be run: a created federation, or a file's on this machine."""
     from koinon.errors import ConfigError
 
@@ -94,9 +100,11 @@ def _start(folder: Path | None, federation: Path | None, out: Path | None, *, pr
         from koinon.server import run_hosted
         from koinon.server.membership import FederationHome
 
-        if out is not None or processes:
+        if out is not None or processes or recommender is not None:
             raise ConfigError(
-                "K118", "A created federation trains in its own folder, on its members' nodes.", "Give DIR alone."
+                "K118",
+                "A created federation trains what its members agreed on, in its own folder, on their nodes.",
+                "Give DIR alone; learners are changed in federation.toml, and members asked to accept.",
             )
         return partial(run_hosted, FederationHome(folder))
     if federation is None or folder is not None:
@@ -104,6 +112,8 @@ def _start(folder: Path | None, federation: Path | None, out: Path | None, *, pr
     from koinon.server import FederationConfig, run_federation
 
     config = FederationConfig.load(federation)
+    if recommender is not None:
+        config = config.training_only(recommender)
     target = out or federation.resolve().parent / config.name
     return partial(run_federation, config, target, "processes" if processes else "simulation")
 

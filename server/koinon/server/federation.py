@@ -14,7 +14,7 @@ from koinon.errors import ConfigError
 from koinon.privacy.budget import PrivacyConfig
 from koinon.protos import federation_pb2 as wire
 from koinon.recommenders.federated.budgeting import check_policy
-from koinon.recommenders.federated.registry import LEARNERS
+from koinon.recommenders.federated.registry import LEARNERS, plan
 from koinon.server.aggregation import Robustness
 from koinon.server.operation.watch import Watch
 from koinon.space import DEFAULT_ENCODER
@@ -180,6 +180,21 @@ class FederationConfig(Terms):
         config = cls.from_toml(path)
         root = path.resolve().parent
         return config.model_copy(update={"partners": {n: (root / f).resolve() for n, f in config.partners.items()}})
+
+    def training_only(self, learner: str) -> FederationConfig:
+        """The same federation, training one learner alone: with its settings where it is listed, else the defaults.
+
+        Raises
+        ------
+        RecommenderError
+            K440 no such learner.
+        PrivacyError
+            K661-K669, K675 the learner cannot be trained under the federation's privacy budget.
+        """
+        plan(learner, {})
+        listed = [each for each in self.learners if each.name == learner]
+        kept = listed or [LearnerConfig(name=learner)]
+        return FederationConfig.model_validate({**dict(self), "learners": tuple(kept)})
 
     def check_folders(self) -> None:
         """Raise ``ConfigError`` K110 for a partner whose folder has no ``partner.toml``."""
