@@ -99,3 +99,15 @@ def test_tuning_gives_every_recommender_its_trials_and_keeps_the_command(shop_fo
         assert "# Found by: koinon" in (out / f"{name}.toml").read_text()
         assert kind.from_toml(out / f"{name}.toml").epochs == 1
     assert len(pl.read_json(out / "trials.json")) == 6
+
+
+def test_tuning_goes_on_where_it_was_interrupted(shop_folder, tmp_path, capsys):
+    command = ["tune", str(shop_folder), "-r", "ials", "-r", "bpr", "-o", str(tmp_path), "--json"]
+    assert run([*command, "--budget", "2"]) == 0
+    first = lines_of(capsys)[:-1]
+    assert [trial["recommender"] for trial in first] == ["ials"] * 2 + ["bpr"] * 2
+    assert run([*command, "--budget", "3"]) == 0
+    *second, result = lines_of(capsys)
+    assert [second[n] for n in (0, 1, 3, 4)] == first, "a trial that was kept has the seconds it took then"
+    assert {name: found["trials"] for name, found in result["recommenders"].items()} == {"ials": 3, "bpr": 3}
+    assert len(list((tmp_path / "trials").iterdir())) == 6
