@@ -58,7 +58,7 @@ class Comparer:
 
     def __init__(self, plan: AuditPlan, units: Units, groupings: Mapping[str, Grouping]) -> None:
         self.plan, self.units, self.groupings = plan, units, groupings
-        self._permuted: dict[tuple[str, str | None], Moments] = {}
+        self._permuted: dict[tuple[str, str | None, int | None], Moments] = {}
         pairs = {(one.group, control) for one in plan.primary for control in plan.control}
         self._levels = {pair: _levels(groupings[pair[0]], groupings[pair[1]], plan.minimum_cell) for pair in pairs}
         cells: dict[tuple[str, str | None], tuple[NDArray[np.int64], int]] = {
@@ -164,33 +164,34 @@ class Comparer:
     ) -> tuple[float, float]:
         if len(self.units) > _RELABELLED:
             return limit_p(means.mean, means.error, means.freedom, draws=self.plan.draws, seed=self.plan.seed)
-        permuted = self._relabelled(group, at_equal)
         if at_equal is None:
+            permuted = self._relabelled(group)
             return permutation_p(
                 means.mean, means.error, permuted.means[:, usable, place], permuted.errors[:, usable, place]
             )
-        levels = self._levels[group, at_equal]
+        permuted, levels = self._relabelled(group, at_equal, place), self._levels[group, at_equal]
         mean, error = _standardised(
-            permuted.means[..., place], permuted.errors[..., place], (levels.groups, levels.levels), levels.weight
+            permuted.means[..., 0], permuted.errors[..., 0], (levels.groups, levels.levels), levels.weight
         )
         return permutation_p(means.mean, means.error, mean[:, usable], error[:, usable])
 
-    def _relabelled(self, group: str, at_equal: str | None) -> Moments:
-        """Moments under labels dealt out anew within each source, and within each level of the control."""
-        key = (group, at_equal)
+    def _relabelled(self, group: str, at_equal: str | None = None, place: int | None = None) -> Moments:
+        """Moments under labels dealt out anew within each source; at equal levels within each level, of one metric."""
+        key = (group, at_equal, place)
         if key not in self._permuted:
             grouping, block = self.groupings[group], self.units.stratum
+            values = self.units.values if place is None else self.units.values[:, [place]]
             if at_equal is None:
                 rows = np.flatnonzero((grouping.cell >= 0) & ~grouping.hidden[grouping.cell])
                 cell, size = grouping.cell, len(grouping.labels)
             else:
-                levels = self._levels[key]
+                levels = self._levels[group, at_equal]
                 rows, cell = np.flatnonzero(levels.joint >= 0), levels.joint
                 size = levels.groups * levels.levels
                 block = block * levels.levels + np.maximum(levels.joint, 0) % levels.levels
             compact = np.unique(block[rows], return_inverse=True)[1]
             self._permuted[key] = permuted_moments(
-                self.units.values[rows], cell[rows], size, compact, draws=self.plan.draws, seed=self.plan.seed
+                values[rows], cell[rows], size, compact, draws=self.plan.draws, seed=self.plan.seed
             )
         return self._permuted[key]
 

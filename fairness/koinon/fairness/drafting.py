@@ -39,9 +39,9 @@ def draft(
 ) -> AuditPlan:
     """Propose a plan.
 
-    Every attribute with two to thirty values becomes a group (numbers are no groups), activity another; the first two
-    attributes are crossed; NDCG is asked over each of them with one tolerance, at equal activity too; every other
-    metric that the data bear is exploratory.
+    Every attribute with two to thirty values becomes a group (numbers are no groups), so do activity, partners and
+    languages where there are several; the first two attributes are crossed. NDCG is asked over each of them with one
+    tolerance, at equal activity too; every other metric that the data bear is exploratory.
 
     Parameters
     ----------
@@ -69,6 +69,10 @@ def draft(
     chosen = list(attributes) or _usable(tables)
     groups: list[dict[str, Any]] = [_group(attribute, tables) for attribute in chosen]
     groups.append({"name": "activity", "by": "activity", "bands": _bands(tables)})
+    if len(sources) > 1:
+        groups.append({"name": "partner", "by": "partner", "small": "pool"})
+    if len(set().union(*(one.items["language"].drop_nulls().unique() for one in tables))) > 1:
+        groups.append({"name": "language", "by": "language", "small": "pool"})
     crossed = [chosen[:2]] if len(chosen) > 1 else []
     over = [group["name"] for group in groups] + ["*".join(parts) for parts in crossed]
     kinds = all(one.items["categories"].list.len().sum() > 0 for one in tables)
@@ -126,8 +130,8 @@ def _is_group(column: pl.Series) -> bool:
 
 def _group(attribute: str, tables: Sequence[Tables]) -> dict[str, Any]:
     counts = pl.concat([one.users[attribute].cast(pl.String) for one in tables]).drop_nulls().value_counts()
-    # about half of a group may not be asked about: pool what is near the minimum, too
-    small = bool((counts["count"] < 2 * _MINIMUM).any())
+    # many of a group may not be asked about: what is near the minimum is pooled, too
+    small = bool((counts["count"] < 3 * _MINIMUM).any())
     return {"name": attribute, "small": "pool" if small else "refuse"}
 
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from scipy.stats import poisson
 
 from koinon.fairness.moments import Moments
 
@@ -110,38 +112,26 @@ def permuted_moments(
     Moments
         With a leading axis ``draws``.
     """
-    users, metrics = values.shape
+    metrics = values.shape[1]
     known = np.isfinite(values)
     filled = np.where(known, values, 0.0)
     columns = np.hstack([known.astype(np.float64), filled, filled**2])
     by_block = np.argsort(block, kind="stable")
     bounds = np.concatenate(([0], np.cumsum(np.bincount(block))))
     by_group = np.argsort(group[by_block], kind="stable")
-    starts = np.searchsorted(group[by_block][by_group], np.arange(groups))
-    empty = np.bincount(group, minlength=groups) == 0
+    indptr = np.searchsorted(group[by_block][by_group], np.arange(groups + 1))
+    ones = np.ones(len(values))
     rng = np.random.default_rng(seed)
     summed = np.zeros((draws, groups, 3 * metrics))
     for draw in range(draws):
         dealt = by_block.copy()
         for low, high in itertools.pairwise(bounds):
             rng.shuffle(dealt[low:high])
-        # reduceat gives an empty slice the row that follows; clipped and zeroed below
-        np.add.reduceat(columns[dealt[by_group]], np.minimum(starts, users - 1), axis=0, out=summed[draw])
-    summed[:, empty] = 0.0
+        summed[draw] = csr_matrix((ones, dealt[by_group], indptr), shape=(groups, len(values))) @ columns
     return Moments(summed[..., :metrics], summed[..., metrics : 2 * metrics], summed[..., 2 * metrics :])
 
 
 def _poisson_table() -> NDArray[np.float32]:
-    """A Poisson(1) count for each of 65,536 equally likely numbers, ``float32``; the mean is 1 to five digits."""
-    chance, upto, counts = np.exp(-1.0), 0.0, np.empty(65536, dtype=np.float32)
-    start, count = 0, 0
-    while start < 65536:
-        upto += chance
-        stop = min(65536, round(upto * 65536))
-        counts[start : max(stop, start)] = count
-        if stop == start and count > 8:
-            counts[start:] = count
-            break
-        start, count = max(stop, start), count + 1
-        chance /= count
+    """A Poisson(1) count for each of 65,536 equally likely numbers, ``float32``."""
+    counts: NDArray[np.float32] = poisson.ppf((np.arange(65536) + 0.5) / 65536, 1.0).astype(np.float32)
     return counts
