@@ -35,7 +35,7 @@ def shop_tables(seed: int = 0, people: int = 320, items: int = 80) -> Tables:
         steady = person % 2 == 0
         mine = np.flatnonzero(kind == person // 2 % len(KINDS)) if steady else np.arange(items)
         rows += [(f"u{person:04}", f"i{item:03}", None, "rating", 5.0 if item % 2 else 2.0)
-                 for item in rng.choice(mine, 10, replace=False)]  # fmt: skip
+                 for item in rng.choice(mine, rng.integers(7, 15), replace=False)]  # fmt: skip
     events = pl.DataFrame(rows, schema=EVENT_SCHEMA, orient="row")
     band = rng.choice(["under 25", "25-49", "50+"], people)
     users = pl.DataFrame(

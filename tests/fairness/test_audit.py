@@ -283,3 +283,26 @@ def test_the_commands_plan_run_and_verify(shop, tmp_path, capsys, monkeypatch):
     (tmp_path / "mine" / RESULTS_FILE).write_text("{}")
     assert run(["audit", "verify", "mine"]) == 6
     assert "K529" in capsys.readouterr().err
+
+
+def test_an_audit_is_entered_in_a_federations_ledger(shop, tmp_path, capsys, monkeypatch):
+    from koinon.privacy.signing import Signer
+    from koinon.server.record import KEY_FILE, LEDGER_FILE
+    from koinon.server.state import LedgerBook, open_store
+
+    monkeypatch.chdir(tmp_path)
+    store = open_store(tmp_path / "out" / LEDGER_FILE)
+    LedgerBook(store, Signer.open(tmp_path / "out" / KEY_FILE)).begin("shops", "a" * 64)
+    store.close()
+    asked = ["--partner", str(shop), "--attribute", "age", "-r", "popularity", "--record", "out"]
+    assert run(["audit", "plan", "mine", *asked]) == 0
+    path = tmp_path / "mine" / PLAN_FILE
+    path.write_text(path.read_text().replace("draws = 2000", "draws = 200"))
+    assert run(["audit", "run", "mine"]) == 0
+    assert run(["audit", "verify", "mine"]) == 0
+    assert not (tmp_path / "mine" / "record.jsonl").exists()
+    capsys.readouterr()
+    assert run(["ledger", "show", "out"]) == 0
+    said = capsys.readouterr().out
+    assert said.index("audit_plan") < said.rindex("audit ")
+    assert run(["ledger", "verify", "out"]) == 0

@@ -68,7 +68,8 @@ def draft(
     tables = [open_tables(source, root, tuple(attributes), basis) for source in sources]
     chosen = list(attributes) or _usable(tables)
     groups: list[dict[str, Any]] = [_group(attribute, tables) for attribute in chosen]
-    groups.append({"name": "activity", "by": "activity", "bands": _bands(tables)})
+    if bands := _bands(tables):
+        groups.append({"name": "activity", "by": "activity", "bands": bands})
     if len(sources) > 1:
         groups.append({"name": "partner", "by": "partner", "small": "pool"})
     if len(set().union(*(one.items["language"].drop_nulls().unique() for one in tables))) > 1:
@@ -89,7 +90,7 @@ def draft(
         "data": {"sources": list(sources), "protocol": protocol, "basis": basis, "like_from": like_from},
         "groups": groups,
         "intersections": crossed,
-        "control": ["activity"],
+        "control": ["activity"] if bands else [],
         "primary": [{"metric": "ndcg", "group": group, "tolerance": tolerance} for group in over],
         "exploratory": [metric for metric, about in METRICS.items() if metric != "ndcg" and bear[about.needs]],
         "providers": [{"by": by} for by in providers],
@@ -136,9 +137,11 @@ def _group(attribute: str, tables: Sequence[Tables]) -> dict[str, Any]:
 
 
 def _bands(tables: Sequence[Tables]) -> list[int]:
+    """Thirds of people by their events, in round numbers; none where all are about as active."""
     counts = np.concatenate([one.events.group_by("user_id").len()["len"].to_numpy() for one in tables])
-    bands = sorted({max(2, int(round(edge, -1 if edge >= 20 else 0))) for edge in np.quantile(counts, [1 / 3, 2 / 3])})
-    return bands
+    edges = {max(2, int(round(edge, -1 if edge >= 20 else 0))) for edge in np.quantile(counts, [1 / 3, 2 / 3])}
+    sizes = np.bincount(np.searchsorted(sorted(edges), counts, side="right"), minlength=len(edges) + 1)
+    return sorted(edges) if (sizes >= 3 * _MINIMUM).all() else []
 
 
 def _releases(sources: Sequence[str], root: Path, kept: str) -> dict[str, str]:
