@@ -185,7 +185,7 @@ def _adjusted(
         p = corrected[place]
         update: dict[str, object] = {"p_adjusted": p if np.isfinite(p) else None}
         if one.tolerance is not None:
-            complete = isinstance(one, Provider) or groupings[one.group].complete
+            complete = isinstance(one, Provider) or _everybody(one, groupings[one.group])
             lo, hi = (np.nan if end is None else end for end in (one.lo, one.hi))
             update["verdict"], update["reason"] = judge(one.tolerance, lo, hi, p, complete=complete)
         done.append(one.model_copy(update=update))
@@ -193,6 +193,11 @@ def _adjusted(
         [one for one in done if isinstance(one, Comparison)],
         [one for one in done if isinstance(one, Provider)],
     )
+
+
+def _everybody(one: Comparison, grouping: Grouping) -> bool:
+    """Whether every group was compared: all are shown, and in all enough people have a value of the metric."""
+    return grouping.complete and one.cells == len(grouping.labels)
 
 
 def _labels(plan: AuditPlan, units: Units, given: list[Given], groupings: Mapping[str, Grouping]) -> list[Labels]:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from koinon.data import Tables, Vault
+from koinon.data import Tables
 from koinon.errors import EvaluationError
 from koinon.fairness.metrics import METRICS
 from koinon.fairness.plan import PLAN_FILE, AuditPlan
-from koinon.fairness.subject import DATASET, open_tables, release_of, source_name
+from koinon.fairness.subject import DATASET, folder_of, open_tables, release_of, source_name
 
 __all__ = ["draft", "write_plan"]
 
@@ -150,5 +150,4 @@ def _releases(sources: Sequence[str], root: Path, kept: str) -> dict[str, str]:
             raise EvaluationError(
                 "K526", f"Nothing is kept for {source}.", "Give a partner's folder, or a recommender."
             )
-        Vault.open(root / source)
-    return {source_name(source): release_of(root / source / kept) for source in sources}
+    return {source_name(source): release_of(folder_of(source, root) / kept) for source in sources}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ __all__ = [
     "Source",
     "attribute_table",
     "fingerprint",
+    "folder_of",
     "open_sources",
     "open_tables",
     "release_of",
@@ -56,6 +58,11 @@ class Source:
     recommender: Recommender
 
 
+def folder_of(source: str, root: Path) -> Path:
+    """Where a source's folder lies; ``root`` need not be there yet."""
+    return Path(os.path.normpath(root.resolve() / source))
+
+
 def source_name(source: str) -> str:
     """The name of a source of a plan: the data set's, or the folder's."""
     return source.removeprefix(DATASET) if source.startswith(DATASET) else Path(source).resolve().name
@@ -88,7 +95,7 @@ def open_tables(source: str, root: Path, attributes: tuple[str, ...], basis: str
         tables = get(source.removeprefix(DATASET))
         declared = tuple(column for column in tables.users.columns if column != "user_id")
     else:
-        vault = Vault.open(root / source)
+        vault = Vault.open(folder_of(source, root))
         tables, declared = vault.tables(), vault.config.attributes
         sensitive, consent = vault.config.sensitive, vault.config.has_consent
     for name in attributes:
@@ -153,7 +160,7 @@ def _recommender(plan: AuditPlan, root: Path, source: str, known: Domain) -> Rec
         assert system.recommender is not None
         settings = config_type(system.recommender).from_dict(dict(system.settings), source="system.settings")
         return build(system.recommender, settings).fit(known, None, rng=np.random.default_rng(plan.seed))
-    folder = root / source / system.kept
+    folder = folder_of(source, root) / system.kept
     name, release = source_name(source), release_of(folder)
     if system.release.get(name) != release:
         raise EvaluationError(

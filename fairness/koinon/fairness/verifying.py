@@ -117,7 +117,10 @@ def _same_page(folder: Path, results: AuditResults) -> Check:
 
 def _verdicts(results: AuditResults) -> Check:
     both: list[Comparison | Provider] = [*results.comparisons, *results.providers]
-    complete = {group.name: not group.vanished and not any(c.hidden for c in group.cells) for group in results.groups}
+    shown = {
+        group.name: 0 if group.vanished else sum(not cell.hidden for cell in group.cells) for group in results.groups
+    }
+    every = {group.name: len(group.cells) for group in results.groups}
     for family in ("primary", "exploratory"):
         mine = [one for one in both if one.family == family]
         raw = [np.nan if one.p is None else one.p for one in mine]
@@ -128,7 +131,7 @@ def _verdicts(results: AuditResults) -> Check:
             if one.tolerance is None:
                 continue
             lo, hi = (np.nan if end is None else end for end in (one.lo, one.hi))
-            whole = isinstance(one, Provider) or complete[one.group]
+            whole = isinstance(one, Provider) or one.cells == shown[one.group] == every[one.group]
             if judge(one.tolerance, lo, hi, p, complete=whole)[0] != one.verdict:
                 return Check("verdicts", False, f"A verdict {one.verdict!r} does not follow from its figures.")
     if worst_of([one.verdict for one in both if one.verdict is not None]) != results.verdict:

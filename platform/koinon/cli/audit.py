@@ -85,7 +85,7 @@ def plan(
     from koinon.fairness.subject import DATASET
 
     def relative(path: Path) -> str:
-        return os.path.relpath(path, folder)
+        return os.path.relpath(path.resolve(), folder.resolve())
 
     sources = [*(DATASET + one for one in dataset or ()), *(relative(one) for one in partner or ())]
     if not sources:
