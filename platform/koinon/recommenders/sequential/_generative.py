@@ -7,6 +7,8 @@ in the catalogue has none. A row costs ``depths · (width² + codes · width)``,
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -50,13 +52,14 @@ class GenerativeNetwork(HSTUNetwork):
     def forward(self, batch: Batch) -> Tensor:
         """``[T, width]``: what each row knows of what comes next."""
         rows, _ = self.read(batch)
-        return nn.functional.layer_norm(rows.float(), rows.shape[-1:])
+        states: Tensor = nn.functional.layer_norm(rows.float(), rows.shape[-1:])
+        return states
 
     def loss(self, batch: Batch) -> Tensor:
         """Mean of ``-log p`` of every row's next item."""
         assert batch.targets is not None
-        states, trie = self(batch), self.trie
-        total = states.new_zeros(())
+        states: Tensor = self(batch)
+        trie, total = self.trie, states.new_zeros(())
         for depth in range(trie.depths):
             node = trie.at[depth][batch.targets]
             open_ = trie.branching[depth][node].nonzero().squeeze(1)
@@ -136,5 +139,5 @@ class GenerativeNetwork(HSTUNetwork):
         """``[n, width]``: the code words that lead to nodes."""
         size = self.trie.sizes[0]
         words = self.trie.prefixes[depth][nodes] + size * torch.arange(depth, device=nodes.device)
-        told = nn.functional.embedding_bag(words, self.codes.words, mode="sum")
-        return told * self.config.width**0.5
+        told: Tensor = nn.functional.embedding_bag(words, self.codes.words, mode="sum")
+        return told * math.sqrt(self.config.width)

@@ -67,7 +67,7 @@ class Generative(SequenceRecommender):
         with torch.inference_mode():
             for start in range(0, len(known), ROWS_AT_ONCE):
                 rows = known[start : start + ROWS_AT_ONCE]
-                exhausted = network.trie.exhausted([requests[row].history for row in rows])
+                exhausted = network.trie.exhausted([self._seen(requests[row]) for row in rows])
                 states = self._states([requests[row] for row in rows])
                 found = network.generate(states, exhausted, max(self.config.beam, k))
                 items, scores = (tensor.cpu().numpy() for tensor in found)
@@ -134,6 +134,11 @@ class Generative(SequenceRecommender):
     ) -> SequenceNetwork:
         self._domain = domain
         return super()._prepare(domain, space, timed=timed, seed=seed, paths=paths)
+
+    def _seen(self, request: Request) -> NDArray[np.int32]:
+        """The history's items that the catalogue holds."""
+        history = request.history
+        return history[(history >= 0) & (history < len(self._popularity))]
 
     def _generative(self) -> GenerativeNetwork:
         assert isinstance(self.network, GenerativeNetwork)

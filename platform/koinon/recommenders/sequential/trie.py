@@ -47,7 +47,7 @@ class Trie:
         at, under = [np.zeros(len(paths), dtype=np.int64)], []
         children, prefixes = [], []
         counts = 1
-        prefix = np.empty((1, 0), dtype=np.int64)
+        prefix: NDArray[np.int64] = np.empty((1, 0), dtype=np.int64)
         for depth, size in enumerate(sizes):
             edges, first, node, passing = np.unique(
                 at[-1] * size + paths[:, depth], return_index=True, return_inverse=True, return_counts=True
@@ -58,7 +58,7 @@ class Trie:
             prefixes.append(prefix)
             at.append(node.ravel())
             under.append(passing)
-            counts, prefix = len(edges), paths[first, : depth + 1]
+            counts, prefix = len(edges), np.array(paths[first, : depth + 1], dtype=np.int64)
         self.tokens = self._put(paths)
         self.at = [self._put(node) for node in at[:-1]]
         self.children = [self._put(follows) for follows in children]

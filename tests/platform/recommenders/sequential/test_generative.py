@@ -145,6 +145,11 @@ def test_the_same_question_has_the_same_answer_whoever_else_asks(model):
     np.testing.assert_allclose([row.score for row in alone], [row.score for row in beside], atol=1e-5)
 
 
+def test_items_the_catalogue_does_not_hold_are_skipped_in_a_history(model):
+    known, odd = model.recommend([asked(3, 7), asked(3, 99, 7, -1)], 5)
+    assert [row.item for row in known] == [row.item for row in odd]
+
+
 def test_it_is_kept_and_comes_back(chains, model, word_space, tmp_path):
     store.save(model, tmp_path, chains.train, word_space)
     again = store.load(tmp_path, chains.train, word_space)
