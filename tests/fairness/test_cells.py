@@ -51,6 +51,20 @@ def test_small_groups_are_put_together_where_the_plan_says_so():
     assert found.sizes.tolist() == [90, 25]
 
 
+def test_a_single_small_group_takes_the_next_smallest_with_it():
+    found = grouping(series(a=90, b=40, c=13), small="pool")
+    assert found.pooled == ("b", "c")
+    assert found.sizes.tolist() == [90, 53]
+    assert found.complete
+
+
+def test_a_tiny_group_that_nobody_measured_is_of_is_with_the_small_ones_and_a_large_one_has_vanished():
+    declared = series(a=90, b=12, c=13, tiny=3, large=50)
+    found = grouping(series(a=90, b=12, c=13), small="pool", declared=declared)
+    assert found.pooled == ("b", "c", "tiny")
+    assert found.vanished == ("large",)
+
+
 def test_a_hidden_group_hides_another_so_that_the_total_does_not_tell_it():
     found = grouping(series(a=90, b=30, c=5), small="withhold")
     assert dict(zip(found.labels, found.hidden.tolist(), strict=True)) == {"a": False, "b": True, "c": True}

@@ -18,7 +18,16 @@ from koinon.fairness.gains import federation_gains, read_arms
 from koinon.fairness.lists import Given, is_listed, look
 from koinon.fairness.plan import AuditPlan, GroupPlan
 from koinon.fairness.providing import catalogue_of, compare_providers
-from koinon.fairness.results import AuditResults, Comparison, Federation, Labels, Provider, Recorded, SourceFacts
+from koinon.fairness.results import (
+    AuditResults,
+    Comparison,
+    Federation,
+    Judged,
+    Labels,
+    Provider,
+    Recorded,
+    SourceFacts,
+)
 from koinon.fairness.subject import attribute_table, fingerprint, open_sources
 from koinon.fairness.units import Units, unite
 from koinon.fairness.verdicts import adjust, judge, worst_of
@@ -71,7 +80,8 @@ def run_audit(
     comparisons = _judged(plan, comparer, groupings)
     providers = compare_providers(plan, given)
     comparisons, providers = _adjusted(comparisons, providers, groupings)
-    primary = [one.verdict for one in (*comparisons, *providers) if one.verdict is not None]
+    judged: list[Judged] = [*comparisons, *providers]
+    primary = [one.verdict for one in judged if one.verdict is not None]
     return AuditResults(
         koinon_version=version("koinon"),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

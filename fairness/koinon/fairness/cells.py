@@ -37,7 +37,7 @@ class Grouping:
     vanished
         Cells that ought to be there and have nobody.
     pooled
-        Small groups that make up the cell ``small groups together``.
+        Small groups that make up the cell ``small groups together``, also those of which nobody was measured.
     declared
         The label of everybody declared, measured or not, where an attribute tells; else ``None``.
     """
@@ -101,12 +101,7 @@ def divide(plan: GroupPlan, values: pl.Series, declared: pl.Series | None, minim
         )
     sizes: dict[str, int] = dict(values.drop_nulls().value_counts().iter_rows())
     if len(sizes) < 2:
-        only = next(iter(sizes), "none")
-        raise EvaluationError(
-            "K522", f"Group {plan.name!r} has one value ({only}): nobody to compare with.", "Leave the group out."
-        )
-    expected = set(plan.values) | (set() if declared is None else set(declared.drop_nulls().unique()))
-    vanished = tuple(sorted(expected - set(sizes)))
+        raise _one_value(plan.name, next(iter(sizes), "none"))
     small = sorted(name for name, size in sizes.items() if size < minimum)
     if small and plan.small == "refuse":
         raise EvaluationError(
@@ -115,17 +110,24 @@ def divide(plan: GroupPlan, values: pl.Series, declared: pl.Series | None, minim
             "people.",
             'Merge it with another in the plan, or say `small = "pool"` or `small = "withhold"`.',
         )
+    pooled: tuple[str, ...] = ()
     if small and plan.small == "pool":
-        pooled = dict.fromkeys(small, _OTHER)
-        values, declared = values.replace(pooled), None if declared is None else declared.replace(pooled)
+        people: dict[str, int] = {} if declared is None else dict(declared.drop_nulls().value_counts().iter_rows())
+        few = {name for name, size in people.items() if name not in sizes and size < minimum}
+        pooled = tuple(sorted({*_together(sizes, minimum), *few}))
+        named = dict.fromkeys(pooled, _OTHER)
+        values, declared = values.replace(named), None if declared is None else declared.replace(named)
         sizes = dict(values.drop_nulls().value_counts().iter_rows())
+        if len(sizes) < 2:
+            raise _one_value(plan.name, _OTHER)
+    expected = set(plan.values) | (set() if declared is None else set(declared.drop_nulls().unique()))
+    vanished = tuple(sorted(expected - set(sizes) - set(pooled)))
     labels = tuple(sorted(sizes, key=_natural))
     number = {label: place for place, label in enumerate(labels)}
     cell = np.array([number.get(value, -1) for value in values], dtype=np.int64)
     counts = np.array([sizes[label] for label in labels])
     hidden = _hidden(counts, np.zeros((len(labels), 1), dtype=np.int64), minimum)
-    pooled_names = tuple(small) if plan.small == "pool" else ()
-    return Grouping(plan.name, labels, cell, hidden, vanished, pooled_names, declared)
+    return Grouping(plan.name, labels, cell, hidden, vanished, pooled, declared)
 
 
 def cross(parts: Sequence[Grouping], minimum: int) -> Grouping:
@@ -170,6 +172,23 @@ def activity(history: NDArray[np.integer], bands: Sequence[int]) -> pl.Series:
     words = [f"fewer than {edges[0]}", *(f"{a} to {b - 1}" for a, b in pairwise(edges))]
     words.append(f"{edges[-1]} and more")
     return pl.Series([words[band] for band in np.searchsorted(edges, history, side="right")], dtype=pl.String)
+
+
+def _one_value(name: str, value: str) -> EvaluationError:
+    said = f"Group {name!r} has one value ({value}): nobody to compare with."
+    return EvaluationError("K522", said, "Leave the group out.")
+
+
+def _together(sizes: Mapping[str, int], minimum: int) -> list[str]:
+    """Groups below the minimum, and the next smallest until together they reach it."""
+    chosen: list[str] = []
+    total = 0
+    for size, name in sorted((size, name) for name, size in sizes.items()):
+        if size >= minimum and total >= minimum:
+            break
+        chosen.append(name)
+        total += size
+    return chosen
 
 
 def _merged(values: pl.Series, plan: GroupPlan) -> pl.Series:

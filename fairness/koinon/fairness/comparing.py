@@ -90,7 +90,7 @@ class Comparer:
             "cells": len(usable),
             "tolerance": tolerance,
         }
-        if len(usable) < 2:
+        if means is None or len(usable) < 2:
             nothing = dict.fromkeys(
                 ("best", "worst", "gap", "gap_by_chance", "lo", "hi", "ratio", "entropy", "entropy_between", "p")
             )
@@ -138,21 +138,20 @@ class Comparer:
     def _ends(self) -> tuple[float, float]:
         return (1 - self.plan.level) / 2, (1 + self.plan.level) / 2
 
-    def _means(self, group: str, at_equal: str | None, place: int) -> tuple[NDArray[np.int64], _Means]:
+    def _means(self, group: str, at_equal: str | None, place: int) -> tuple[NDArray[np.int64], _Means | None]:
         """Shown cells in which enough people have a value, and their means; at equal levels, averaged over these."""
-        key = (group, at_equal)
-        moments, drawn = self._moments[key], self._drawn[key][:, :, place]
+        moments, drawn = self._moments[group, at_equal], self._drawn[group, at_equal][:, :, place]
         if at_equal is None:
             usable = np.flatnonzero(~self.groupings[group].hidden & (moments.n[:, place] >= self.plan.minimum_cell))
             mean = moments.means[usable, place]
             return usable, _Means(
                 mean, moments.errors[usable, place], moments.freedom[usable, place], drawn[:, usable] - mean
             )
-        levels = self._levels[key]
-        weight = levels.weight
-        if not weight.any():
-            return np.empty(0, dtype=np.int64), _Means(*(np.empty(0) for _ in range(3)), np.empty((0, 0)))
-        table = (levels.groups, levels.levels)
+        levels = self._levels[group, at_equal]
+        weight, table = levels.weight, (levels.groups, levels.levels)
+        used = moments.n[:, place].reshape(table)[levels.shown][:, weight > 0]
+        if used.size == 0 or used.min() < self.plan.minimum_cell:
+            return np.empty(0, dtype=np.int64), None
         mean, error = _standardised(moments.means[:, place], moments.errors[:, place], table, weight)
         usable = levels.shown
         freedom = np.where(weight > 0, moments.freedom[:, place].reshape(table), 0.0).sum(axis=1)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from koinon.data import Tables
+from koinon.data import SplitConfig, Tables
 from koinon.errors import EvaluationError
 from koinon.fairness.metrics import METRICS
 from koinon.fairness.plan import PLAN_FILE, AuditPlan
@@ -81,7 +81,7 @@ def draft(
     languages = all(one.items["language"].n_unique() > 1 for one in tables)
     creators = all(one.items["creator"].drop_nulls().n_unique() > 1 for one in tables)
     providers = ["popularity", *(["language"] if languages else []), *(["creator"] if creators else [])]
-    raw = {
+    raw: dict[str, object] = {
         "name": name,
         "question": f"Does any group of {', '.join(chosen) or 'people'} get clearly worse lists than another?",
         "system": {"kept": kept, "release": _releases(sources, root, kept)}
@@ -137,8 +137,11 @@ def _group(attribute: str, tables: Sequence[Tables]) -> dict[str, Any]:
 
 
 def _bands(tables: Sequence[Tables]) -> list[int]:
-    """Thirds of people by their events, in round numbers; none where all are about as active."""
-    counts = np.concatenate([one.events.group_by("user_id").len()["len"].to_numpy() for one in tables])
+    """Thirds of people by the events before the one asked for, in round numbers; none where all are as active."""
+    every = np.concatenate([one.events.group_by("user_id").len()["len"].to_numpy() for one in tables]).astype(np.int64)
+    counts = every[every >= SplitConfig().minimum_user_events] - 1
+    if len(counts) == 0:
+        return []
     edges = {max(2, int(round(edge, -1 if edge >= 20 else 0))) for edge in np.quantile(counts, [1 / 3, 2 / 3])}
     sizes = np.bincount(np.searchsorted(sorted(edges), counts, side="right"), minlength=len(edges) + 1)
     return sorted(edges) if (sizes >= 3 * _MINIMUM).all() else []

@@ -146,7 +146,8 @@ def kinds_of_items(source: Source) -> Doubles:
             if kind:
                 table[item, number[kind]] = 1.0
     size = table.sum(axis=1, keepdims=True)
-    return np.divide(table, size, out=np.zeros_like(table), where=size > 0)
+    shares: Doubles = np.divide(table, size, out=np.zeros_like(table), where=size > 0)
+    return shares
 
 
 @dataclass(frozen=True)

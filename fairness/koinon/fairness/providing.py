@@ -31,7 +31,9 @@ def catalogue_of(given: Given, plan: AuditPlan) -> Catalogue:
     items = given.source.known.n_items
     weights = attention(plan.k, plan.patience)
     there = given.lists >= 0
-    got = np.bincount(given.lists[there], np.broadcast_to(weights, there.shape)[there], minlength=items)
+    got = np.bincount(given.lists[there], np.broadcast_to(weights, there.shape)[there], minlength=items).astype(
+        np.float64
+    )
     found = expected_exposure(given.lists[None], given.targets, given.target_user, items, weights)
     unequal = gini_of(got)
     return Catalogue(

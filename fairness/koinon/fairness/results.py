@@ -25,6 +25,7 @@ __all__ = [
     "Exposure",
     "Federation",
     "Group",
+    "Judged",
     "Labels",
     "PartnerGain",
     "Provider",
@@ -81,10 +82,25 @@ class Group(_Record):
     cells: list[Cell]
 
 
-class Comparison(_Record):
-    """One metric compared over the cells of one group."""
+class Judged(_Record):
+    """What every comparison has: an interval, a p-value, and with a tolerance a verdict."""
 
     family: Literal["primary", "exploratory"]
+    lo: float | None
+    hi: float | None
+    """Interval of the true largest gap."""
+    p: float | None
+    """Of no difference at all."""
+    p_adjusted: float | None
+    """For the number of questions of the family."""
+    tolerance: float | None
+    verdict: Verdict | None
+    reason: str
+
+
+class Comparison(Judged):
+    """One metric compared over the cells of one group."""
+
     metric: str
     group: str
     at_equal: str | None
@@ -98,20 +114,12 @@ class Comparison(_Record):
     """Largest mean minus smallest, chance included."""
     gap_by_chance: float | None
     """The same on average when labels are dealt out at random: what no difference at all would show."""
-    lo: float | None
-    hi: float | None
-    """Interval of the true largest gap."""
     ratio: float | None
     """Smallest mean over largest."""
     entropy: float | None
     """Generalised entropy (alpha 2) of users' values; ``null`` where values may be negative."""
     entropy_between: float | None
     """The part of it that lies between the cells."""
-    p: float | None
-    p_adjusted: float | None
-    tolerance: float | None
-    verdict: Verdict | None
-    reason: str
 
 
 class Class(_Record):
@@ -131,24 +139,16 @@ class Class(_Record):
     """Exposure over relevance: ``exposure / taken``."""
 
 
-class Provider(_Record):
+class Provider(Judged):
     """How attention is divided over one division of items."""
 
     by: str
     source: str
-    family: Literal["primary", "exploratory"]
     classes: list[Class]
     attention_fairness: float | None
     """Mean over users, 0 to 1."""
     deviation: float
-    """Largest distance of a class's share of exposure from its share of what people took."""
-    lo: float
-    hi: float
-    p: float
-    p_adjusted: float | None
-    tolerance: float | None
-    verdict: Verdict | None
-    reason: str
+    """Largest distance of a class's share of exposure from its share of what people took; the interval is its."""
 
 
 class Exposure(_Record):

@@ -14,7 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     from koinon.fairness.record import Record
-    from koinon.fairness.results import AuditResults
+    from koinon.fairness.results import AuditResults, Judged
     from koinon.privacy.ledger import Entry
     from koinon.privacy.ledger.kinds import Kind
     from koinon.server.state import LedgerBook
@@ -235,7 +235,7 @@ def _summary(results: AuditResults) -> None:
     table = Table(title=f"{results.name}: {results.verdict}; {results.people:,} people", box=None)
     for column in ("verdict", "question", "over", "gap", "interval", "tolerance", "p"):
         table.add_column(column, justify="left" if column in {"verdict", "question", "over"} else "right")
-    both = [
+    both: list[tuple[Judged, str, str, float | None]] = [
         *((c, f"{c.metric}@{results.plan['k']}", c.group, c.gap) for c in results.comparisons),
         *((p, f"attention by {p.by}", p.source, p.deviation) for p in results.providers),
     ]

@@ -100,30 +100,28 @@ def _primary(results: AuditResults) -> list[Comparison | Provider]:
 
 def _question(one: Comparison | Provider, k: int) -> dict[str, Any]:
     """One line of the verdict table."""
+    gap = one.deviation if isinstance(one, Provider) else one.gap
     if isinstance(one, Provider):
-        row = {
+        row: dict[str, Any] = {
             "what": f"share of attention by {one.by}",
             "group": one.source,
             "ends": _provider_ends(one),
-            "gap": one.deviation,
-            "by_chance": None,
+            "by_chance": _DASH,
         }
     else:
         row = {
             "what": _title(one.metric, k),
             "group": one.group.replace("*", " × "),
             "ends": (one.worst or _DASH, one.best or _DASH),
-            "gap": one.gap,
-            "by_chance": one.gap_by_chance,
+            "by_chance": number(one.gap_by_chance),
         }
     svg = ""
-    if one.lo is not None and one.hi is not None and row["gap"] is not None:
-        limit = max(one.hi, one.tolerance or 0.0, float(str(row["gap"]))) * 1.06
+    if one.lo is not None and one.hi is not None and gap is not None:
+        limit = max(one.hi, one.tolerance or 0.0, gap) * 1.06
         said = f"gap between {number(one.lo)} and {number(one.hi)}, tolerance {number(one.tolerance)}"
-        svg = interval(one.lo, one.hi, float(str(row["gap"])), one.tolerance, limit, label=said)
+        svg = interval(one.lo, one.hi, gap, one.tolerance, limit, label=said)
     return row | {
-        "gap": number(row["gap"]),
-        "by_chance": number(row["by_chance"]),
+        "gap": number(gap),
         "lo": number(one.lo),
         "hi": number(one.hi),
         "tolerance": number(one.tolerance),
