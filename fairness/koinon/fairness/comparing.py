@@ -175,10 +175,10 @@ class Comparer:
         return permutation_p(means.mean, means.error, mean[:, usable], error[:, usable])
 
     def _relabelled(self, group: str, at_equal: str | None = None, place: int | None = None) -> Moments:
-        """Moments under labels dealt out anew within each source; at equal levels within each level, of one metric."""
+        """Moments under labels dealt out anew among everybody compared; at equal levels within each, of one metric."""
         key = (group, at_equal, place)
         if key not in self._permuted:
-            grouping, block = self.groupings[group], self.units.stratum
+            grouping, block = self.groupings[group], np.zeros(len(self.units), dtype=np.int64)
             values = self.units.values if place is None else self.units.values[:, [place]]
             if at_equal is None:
                 rows = np.flatnonzero((grouping.cell >= 0) & ~grouping.hidden[grouping.cell])
@@ -187,7 +187,7 @@ class Comparer:
                 levels = self._levels[group, at_equal]
                 rows, cell = np.flatnonzero(levels.joint >= 0), levels.joint
                 size = levels.groups * levels.levels
-                block = block * levels.levels + np.maximum(levels.joint, 0) % levels.levels
+                block = np.maximum(levels.joint, 0) % levels.levels
             compact = np.unique(block[rows], return_inverse=True)[1]
             self._permuted[key] = permuted_moments(
                 values[rows], cell[rows], size, compact, draws=self.plan.draws, seed=self.plan.seed

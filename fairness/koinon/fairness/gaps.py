@@ -136,7 +136,7 @@ def permutation_p(
     null = studentised_range(permuted_means, permuted_errors)
     by_chance = float((np.nanmax(permuted_means, axis=-1) - np.nanmin(permuted_means, axis=-1)).mean())
     # equal up to rounding is equal: sums of the same values in another order
-    return (1 + int((null >= seen * (1 - 1e-9)).sum())) / (1 + len(null)), by_chance
+    return (1 + int((null >= seen * (1 - 1e-6)).sum())) / (1 + len(null)), by_chance
 
 
 def limit_p(

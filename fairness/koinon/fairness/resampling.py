@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,7 +104,8 @@ def permuted_moments(
     group, groups
         ``int[users]`` from 0 (users in no group are left out by the caller), and how many groups there are.
     block
-        ``int[users]`` from 0: the partner, and the level of control features; labels stay within it.
+        ``int[users]`` from 0: the level of a control feature; labels stay within it. One block where nothing is held
+        equal: a gap that goes with the partner is a gap.
     draws, seed
         Repetitions, and what they depend on.
 
@@ -131,6 +133,7 @@ def permuted_moments(
     return Moments(summed[..., :metrics], summed[..., metrics : 2 * metrics], summed[..., 2 * metrics :])
 
 
+@cache
 def _poisson_table() -> NDArray[np.float32]:
     """A Poisson(1) count for each of 65,536 equally likely numbers, ``float32``."""
     counts: NDArray[np.float32] = poisson.ppf((np.arange(65536) + 0.5) / 65536, 1.0).astype(np.float32)
