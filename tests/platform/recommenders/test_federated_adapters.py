@@ -17,7 +17,14 @@ from koinon.recommenders.conventional import SemanticEaseConfig, gram_matrix
 from koinon.recommenders.federated import registry
 from koinon.recommenders.federated.adapters import AdaptersConfig, AdaptersPlan, FederatedAdapters
 from koinon.recommenders.federated.adapters._partner import FactorOthers, editions
-from koinon.recommenders.federated.adapters._sums import factors, orthonormal, projection, whitening
+from koinon.recommenders.federated.adapters._sums import (
+    denoised_semantic,
+    factors,
+    orthonormal,
+    projection,
+    unit,
+    whitening,
+)
 from koinon.recommenders.federated.adapters._tuning import _Trials
 from koinon.recommenders.federated.identities import catalogue_of
 from koinon.recommenders.federated.totals import add_up
@@ -277,6 +284,40 @@ def test_a_trial_scores_as_the_fitted_recommender_would(partners, release, word_
     validator = Validator(split.train, split.validation, "ndcg@10", np.random.default_rng(0))
     trial = _Trials(model, validator, word_space)._scores(model.config)
     np.testing.assert_allclose(trial, model.score(validator.requests), rtol=2e-3, atol=2e-4)
+
+
+def test_sums_that_drown_in_noise_leave_the_whitened_space_and_what_stands_out_is_kept():
+    rng = np.random.default_rng(0)
+    size, noise = 40, 3.0
+    spike = rng.standard_normal(size)
+    spike /= np.linalg.norm(spike)
+    clear = 2.0 * np.eye(size) + 300.0 * np.outer(spike, spike)
+
+    def noisy(noise):
+        return denoised_semantic(clear + noise * rng.standard_normal((size, size)), noise)
+
+    np.testing.assert_array_equal(denoised_semantic(clear, 0.0), clear)
+    values, axes = np.linalg.eigh(noisy(noise))
+    assert values[:-1] == pytest.approx(np.full(size - 1, values[0]))
+    assert values[0] > 0
+    assert values[-1] == pytest.approx(300.0, rel=0.1)
+    assert abs(axes[:, -1] @ spike) > 0.98
+    drowned = projection(noisy(1000.0), np.eye(size), 0.1, 0.25)
+    vectors = unit(rng.standard_normal((50, size)))
+    np.testing.assert_allclose(unit(vectors @ drowned) @ unit(vectors @ drowned).T, vectors @ vectors.T, atol=1e-5)
+
+
+def test_a_federation_without_factors_learns_the_projection_alone(domains, word_space):
+    config = SMALL.model_copy(update={"width": 0, "scales": "even"})
+    learned, plan = federate(domains, word_space, config), AdaptersPlan(config)
+    assert plan.rounds == learned.number == 2
+    assert {"adapter", "mean", "whitening"} < set(learned.arrays)
+    assert not {"basis", "image", "start"} & set(learned.arrays)
+    learner = FederatedAdapters(config)
+    learner.receive(learned)
+    assert not learner.others(domains["small"])
+    learner.fit(domains["small"], word_space, rng=np.random.default_rng(0))
+    assert np.isfinite(learner.score([ask(0, 6)])).all()
 
 
 def test_candidates_are_columns_of_the_whole(domains, release, word_space):

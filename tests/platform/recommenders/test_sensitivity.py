@@ -122,6 +122,22 @@ def test_adapters_whatever_basis_the_server_sends(word_space, baskets, clip, cou
     assert seen == {"image", "semantic", "spread"}
 
 
+@LAW
+@given(baskets=EVENTS, clip=CLIPS)
+def test_adapters_without_factors_ask_for_no_counts_and_bound_what_they_ask_for(word_space, baskets, clip):
+    wanted = {"clip": clip, "scales": "even", "width": 0, "directions": 6}
+    plan, release = first("federated_adapters", wanted, word_space)
+    assert plan.shares() == ({}, {"semantic": 1})
+    (moment,) = plan.task(release, 1).specs
+    total = replace(add_up((), {}), arrays={"moment": np.eye(moment.shape[0])}, partners=("alpha", "beta"))
+    release = plan.aggregate(release, total)
+    seen = set()
+    for spec, change in changes("federated_adapters", plan, wanted, release, 2, baskets, word_space):
+        seen.add(spec.name)
+        assert change <= (0.0 if spec.name == "spread" else spec.clip * (1 + 1e-6))
+    assert seen == {"semantic", "spread"}
+
+
 def test_scales_of_the_partners_own_counts_break_the_law():
     """Why they are refused under a budget: one person's events change what everybody else's come to."""
     pairs, readers, clip = 60, 40, 0.2

@@ -91,15 +91,29 @@ def spent(events: Sequence[Event], delta: float) -> float:
 
 @lru_cache(maxsize=64)
 def mass_of(epsilon: float, delta: float, kind: Literal["gaussian", "zcdp"]) -> float:
-    """Return ``Σ 1/z²`` (of zCDP ``2ρ``, the same thing) that a budget may hold."""
+    """Return ``Σ 1/z²`` (of zCDP ``2ρ``, the same thing) that a budget may hold.
+
+    Raises
+    ------
+    PrivacyError
+        K660 a budget so small that the accountant can show of no noise that it keeps to it.
+    """
     from dp_accounting import GaussianDpEvent, NonPrivateDpEvent, ZCDpEvent, calibrate_dp_mechanism
+    from dp_accounting.mechanism_calibration import NoBracketIntervalFoundError
 
     def event(multiplier: float) -> DpEvent:
         if not multiplier:
             return NonPrivateDpEvent()
         return GaussianDpEvent(multiplier) if kind == "gaussian" else ZCDpEvent(0.5 / multiplier**2)
 
-    least = float(calibrate_dp_mechanism(lambda: _accountant(kind == "zcdp"), event, epsilon, delta, tol=1e-6))
+    try:
+        least = float(calibrate_dp_mechanism(lambda: _accountant(kind == "zcdp"), event, epsilon, delta, tol=1e-6))
+    except NoBracketIntervalFoundError as error:
+        raise PrivacyError(
+            "K660",
+            f"No noise can be shown to keep to epsilon = {epsilon:g} at delta = {delta:g}.",
+            'Raise one of them, or set mechanism = "local", whose accountant is tight.',
+        ) from error
     return (least * (1 + _CAUTION)) ** -2
 
 
@@ -113,13 +127,13 @@ def multiplier_of(privacy: PrivacyConfig, share: float, copies: int) -> float:
     Raises
     ------
     PrivacyError
-        K662 no share at all.
+        K662 no share at all, or one that is nothing in float64; K660 as :func:`mass_of`.
     """
-    if not share > 0:
+    local = privacy.mechanism == "local"
+    mass = share * mass_of(privacy.epsilon, privacy.delta, "gaussian" if local else "zcdp")
+    if not mass > 0:
         raise PrivacyError("K662", "A release without a share of the budget.", "Give every release a positive share.")
-    if privacy.mechanism == "local":
-        return math.sqrt(copies / (share * mass_of(privacy.epsilon, privacy.delta, "gaussian")))
-    return copies / math.sqrt(share * mass_of(privacy.epsilon, privacy.delta, "zcdp"))
+    return math.sqrt(copies / mass) if local else copies / math.sqrt(mass)
 
 
 def events_of(privacy: PrivacyConfig, multiplier: float, copies: int) -> tuple[Event, ...]:

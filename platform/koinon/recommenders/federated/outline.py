@@ -61,13 +61,13 @@ def outline(learner: str, settings: Settings) -> tuple[Outlined, ...]:
     if learner == "federated_hstu":
         return _of_network(plan)
     side, directions = ("1 + twice the encoder's dimension",) * 2, (f"at most {config.directions:,}",) * 2
-    return (
-        Outlined("1", "counts", (WORKS,), config.clip),
-        Outlined("1", "moment", side, float("inf")),
-        Outlined(_rounds(2, plan.rounds), "image", (WORKS, f"at most {config.width:,}"), config.clip),
-        Outlined("2", "semantic", directions, config.clip),
-        Outlined("2", "spread", directions, float("inf")),
-    )
+    told = [Outlined("1", "counts", (WORKS,), config.clip)] if config.counted else []
+    told.append(Outlined("1", "moment", side, float("inf")))
+    if config.width:
+        told.append(Outlined(_rounds(2, plan.rounds), "image", (WORKS, f"at most {config.width:,}"), config.clip))
+    told.append(Outlined("2", "semantic", directions, config.clip))
+    told.append(Outlined("2", "spread", directions, float("inf")))
+    return tuple(told)
 
 
 def _of_codebook(rounds: int, codes: int) -> Outlined:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from koinon.errors import PrivacyError
 from koinon.privacy.budget import Event, PrivacyConfig, events_of, mass_of, multiplier_of, spent
 from koinon.recommenders.federated.budgeting import prices
 
@@ -68,6 +69,20 @@ def test_every_round_of_every_learner_run_and_audit_together_cost_the_budget(mec
     audit = events_of(privacy, multiplier_of(privacy, privacy.audits, 4), 4)
     events = [event for price in listed.values() for event in price.events] * privacy.runs
     assert 0.995 * 3.0 < spent([*events, *audit], DELTA) <= 3.0
+
+
+@pytest.mark.parametrize("mechanism", ["local", "distributed"])
+def test_a_share_that_is_nothing_in_float64_is_refused(mechanism):
+    privacy = PrivacyConfig(epsilon=0.5, delta=DELTA, people=1000, partners=4, mechanism=mechanism)
+    for share in (0.0, 5e-324):
+        with pytest.raises(PrivacyError, match="K662"):
+            multiplier_of(privacy, share, 4)
+
+
+def test_a_budget_that_the_accountant_cannot_show_to_hold_is_refused():
+    privacy = PrivacyConfig(epsilon=1e-3, delta=1e-10, people=1000, partners=4, mechanism="distributed")
+    with pytest.raises(PrivacyError, match="K660"):
+        multiplier_of(privacy, 1.0, 1)
 
 
 def test_a_person_of_several_partners_costs_more_than_one_of_one():

@@ -21,8 +21,9 @@ class AdaptersConfig(SemanticEaseConfig):
 
     rounds: int = Field(default=6, ge=2)
     """Rounds: the first counts and measures, the second learns the projection, all from the second on the factors."""
-    width: int = Field(default=128, ge=1)
-    """Factors of a work; four bytes each per work, partner and round."""
+    width: int = Field(default=128, ge=0)
+    """Factors of a work; four bytes each per work, partner and round. 0: nothing is learned of single works, and two
+    rounds are all there are."""
     directions: int = Field(default=512, ge=1)
     """Directions of the space that the projection reads."""
     clip: float = Field(default=10.0, gt=0)
@@ -30,11 +31,11 @@ class AdaptersConfig(SemanticEaseConfig):
     counts_share: float = Field(default=0.1, gt=0, lt=1)
     """Part of the learner's privacy budget that the counts get."""
     semantic_share: float = Field(default=0.7, gt=0, lt=1)
-    """Part that the semantic sums get; the rounds of the factors divide the rest."""
-    scales: Literal["own", "released"] = "own"
+    """Part that the semantic sums get; the rounds of the factors divide the rest. Without factors they get it all."""
+    scales: Literal["own", "released", "even"] = "own"
     """Whose counts scale items in the semantic sums. ``own``: the partner's, which one person's events change for all
-    the others. ``released``: the federation's, as the last release has them; under a privacy budget nothing else will
-    do."""
+    the others, so that it is refused under a privacy budget. ``released``: the federation's, as the last release has
+    them. ``even``: nobody's, every item counts alike; without factors no counts are asked for then."""
     ridge: float = Field(default=0.1, gt=0)
     """Ridge of the projection, in units of the catalogues' mean spread per direction."""
     softness: float = Field(default=0.25, gt=0, le=1)
@@ -53,6 +54,11 @@ class AdaptersConfig(SemanticEaseConfig):
     """Weight of the shared projection's neighbours against those of the frozen encoder in the prior."""
     own_editions: bool = True
     """Whether other editions of what a person has had go to the end of the list."""
+
+    @property
+    def counted(self) -> bool:
+        """Whether it is asked how often each shared work is taken."""
+        return self.width > 0 or self.scales == "released"
 
     @model_validator(mode="after")
     def _shares(self) -> Self:

@@ -141,7 +141,7 @@ class FederatedAdapters(SemanticEASE):
             elif spec.name == "moment":
                 sums[:] = moment(item_vectors(domain, self._space()))
             elif spec.name == "semantic":
-                agreed = None if self.config.scales == "own" else released_scales(release, work)
+                agreed = self._agreed_scales(release, work)
                 sums[:] = semantic_sums(domain.matrix, _whitened(domain, release, self._space()), spec.clip, agreed)
             elif spec.name == "spread":
                 vectors = _whitened(domain, release, self._space()).astype(np.float64)
@@ -276,6 +276,12 @@ class FederatedAdapters(SemanticEASE):
     def _enter(self, space: Space | None, domain: Domain) -> None:
         super()._enter(space, domain)
         self._editions = editions(domain)
+
+    def _agreed_scales(self, release: Release, work: NDArray[np.int32]) -> Floats | None:
+        """Scale of each item in the semantic sums, ``float32[items]``; ``None``: by the partner's own counts."""
+        if self.config.scales == "even":
+            return np.ones(len(work), dtype=np.float32)
+        return None if self.config.scales == "own" else released_scales(release, work)
 
     def _space(self) -> Space:
         if self.space is None:

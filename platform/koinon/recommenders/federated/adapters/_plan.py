@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from koinon.errors import PrivacyError, RecommenderError
 from koinon.recommenders.federated.adapters._config import AdaptersConfig
-from koinon.recommenders.federated.adapters._sums import orthonormal, positive_part, projection, whitening
+from koinon.recommenders.federated.adapters._sums import denoised_semantic, orthonormal, projection, whitening
 from koinon.recommenders.federated.identities import match_identities
 from koinon.recommenders.protocol import Catalogue, Measure, Release, Task, TensorSpec, Total
 from koinon.space import Space
@@ -29,7 +29,7 @@ class AdaptersPlan:
     Attributes
     ----------
     rounds
-        As configured.
+        As configured; two without factors.
     """
 
     name: ClassVar[str] = "federated_adapters"
@@ -44,7 +44,7 @@ class AdaptersPlan:
 
     def __init__(self, config: AdaptersConfig | None = None) -> None:
         self.config = config or AdaptersConfig()
-        self.rounds: int = self.config.rounds
+        self.rounds: int = self.config.rounds if self.config.width else 2
 
     def initial(self, catalogues: Sequence[Catalogue], space: Space | None, *, rng: np.random.Generator) -> Release:
         """Match the catalogues to works and draw the first basis.
@@ -62,8 +62,9 @@ class AdaptersPlan:
             "hashes": works.hashes,
             "identity": works.identity,
             "counts": np.zeros(works.n, dtype=np.float32),
-            "basis": orthonormal(rng.standard_normal((works.n, width))),
         }
+        if self.config.width:
+            arrays["basis"] = orthonormal(rng.standard_normal((works.n, width)))
         info: dict[str, float | int | str] = {
             "clip": self.config.clip,
             "dimension": 2 * space.dimension,
@@ -73,7 +74,8 @@ class AdaptersPlan:
     def shares(self) -> tuple[Mapping[str, float], ...]:
         """Counts and semantic sums as configured; the rounds of the factors get the same each of the rest.
 
-        ``moment`` and ``spread`` are of the catalogue alone and need none.
+        Without factors the semantic sums get all that the counts leave. ``moment`` and ``spread`` are of the catalogue
+        alone and need none.
 
         Raises
         ------
@@ -85,11 +87,14 @@ class AdaptersPlan:
             raise PrivacyError(
                 "K669",
                 "Scales from a partner's own counts let one person's events change everybody's part of the sums.",
-                'Set scales = "released" in the settings of federated_adapters.',
+                'Set scales = "released" or "even" in the settings of federated_adapters.',
             )
+        first = {"counts": settings.counts_share} if settings.counted else {}
+        if not settings.width:
+            return first, {"semantic": 1 - sum(first.values())}
         image = (1 - settings.counts_share - settings.semantic_share) / (settings.rounds - 1)
         second = {"image": image, "semantic": settings.semantic_share}
-        return {"counts": settings.counts_share}, second, *({"image": image},) * (settings.rounds - 2)
+        return first, second, *({"image": image},) * (settings.rounds - 2)
 
     def task(self, release: Release, round_: int) -> Task:
         """Counts and moments in round 1, the semantic sums in round 2, the factors' next step from round 2 on."""
@@ -97,8 +102,11 @@ class AdaptersPlan:
         if round_ == 1:
             side = 1 + int(release.info["dimension"])
             counts = TensorSpec("counts", release.arrays["counts"].shape, "float32", "sum", clip)
-            return Task(round_, (counts, TensorSpec("moment", (side, side), "float32", "sum")))
-        specs = [TensorSpec("image", release.arrays["basis"].shape, "float32", "sum", clip)]
+            moment = TensorSpec("moment", (side, side), "float32", "sum")
+            return Task(round_, (counts, moment) if self.config.counted else (moment,))
+        specs = []
+        if self.config.width:
+            specs.append(TensorSpec("image", release.arrays["basis"].shape, "float32", "sum", clip))
         if round_ == 2:
             side = release.arrays["whitening"].shape[1]
             specs.append(TensorSpec("semantic", (side, side), "float32", "sum", clip))
@@ -112,10 +120,11 @@ class AdaptersPlan:
         info |= {f"{name}_noise": noise for name, noise in total.noise.items()}
         if "counts" in sums:
             arrays["counts"] = sums["counts"].astype(np.float32)
-            arrays["mean"], arrays["whitening"] = whitening(sums["moment"], self.config.directions)
             info["counts_from"] = partners
+        if "moment" in sums:
+            arrays["mean"], arrays["whitening"] = whitening(sums["moment"], self.config.directions)
         if "semantic" in sums:
-            semantic = positive_part(sums["semantic"], total.noise.get("semantic", 0.0))
+            semantic = denoised_semantic(sums["semantic"], total.noise.get("semantic", 0.0))
             arrays["adapter"] = projection(semantic, sums["spread"], self.config.ridge, self.config.softness)
         if "image" in sums:
             arrays["start"], arrays["image"] = arrays["basis"], sums["image"].astype(np.float32)

@@ -100,22 +100,34 @@ class _Trials:
     """Scores settings on validation; what no trial changes is computed once."""
 
     def __init__(self, learner: FederatedAdapters, validator: Validator, space: Space) -> None:
-        from koinon.recommenders.federated.adapters._partner import editions, learned_vectors
+        from koinon.recommenders.federated.adapters._partner import editions
 
         self.validator = validator
         self.domain = validator.domain
         self.space = space
-        self.others: FactorOthers | None = learner.others(self.domain)
-        release = learner.release
-        vectors = None if release is None else learned_vectors(self.domain, release, space)
-        neighbours = learner.config.neighbours
-        self.learned = None if vectors is None else semantic_prior(vectors, neighbours)
-        self.neighbours = neighbours
+        self.neighbours = learner.config.neighbours
         had = csr_matrix(validator.history() @ editions(self.domain))
         self.had = had.nonzero()
         self._frozen: dict[float, csc_matrix] = {}
         self._solved: dict[tuple[object, ...], _Solved] = {}
         self._known: dict[AdaptersConfig, NDArray[np.float64]] = {}
+        self.others: FactorOthers | None = None
+        self.learned: csc_matrix | None = None
+        self.adopt(learner)
+
+    def adopt(self, learner: FederatedAdapters) -> None:
+        """Go on with another release; what does not depend on it stays."""
+        from koinon.recommenders.federated.adapters._partner import learned_vectors
+
+        before, self.others = self.others, learner.others(self.domain)
+        release = learner.release
+        vectors = None if release is None else learned_vectors(self.domain, release, self.space)
+        self.learned = None if vectors is None else semantic_prior(vectors, self.neighbours)
+        self._known.clear()
+        if before or self.others:
+            self._solved.clear()
+        for solved in self._solved.values():
+            solved.forget("learned")
 
     def has(self, setting: str) -> bool:
         """Whether a setting can change anything here."""
@@ -211,3 +223,7 @@ class _Solved:
             mixed = np.asarray((prior.T @ self._product.T).T, dtype=np.float32)
             self._through[name] = self.lambda_ * (mixed - self._product * own.astype(np.float32))
         return self._through[name]
+
+    def forget(self, name: object) -> None:
+        """A prior of that name is another one from now on."""
+        self._through.pop(name, None)
