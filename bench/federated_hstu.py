@@ -265,6 +265,15 @@ def join(splits: Splits) -> tuple[Domain, dict[str, int]]:
     return Domain("joined", pl.concat(tables), tuple(users), events), firsts
 
 
+def check_settings(asked: argparse.Namespace) -> None:
+    """A folder holds a study of one size: figures of several do not compare."""
+    said = {name: getattr(asked, name) for name in ("items", "users", "length", "rounds", "epochs")}
+    path = asked.state / "settings.json"
+    if path.exists() and json.loads(path.read_text()) != said:
+        raise SystemExit(f"{asked.state} holds a study with {path.read_text()}; give those, or another folder")
+    write_atomically(path, json.dumps(said))
+
+
 def gain(arm: Sequence[float], base: Sequence[float]) -> str:
     found = paired_gain(np.array(arm), np.array(base))
     return f"{found.gain:+.4f} [{found.lo:+.4f}, {found.hi:+.4f}]"
@@ -305,6 +314,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--state", type=Path, required=True, help="folder that keeps what is finished")
     parser.add_argument("--bench-data", type=Path, default=None, help="folder of the further public sets")
     parser.add_argument("--partners", default=None, help="names; default: all that the data at hand give")
+    parser.add_argument("--arms", default="federated,alone,pooled,ablation")
     parser.add_argument("--ablate", default="", help="names of the partners of the ablation; default: none")
     parser.add_argument("--variants", default=",".join(VARIANTS), help="of the ablation")
     parser.add_argument("--items", type=int, default=2000, help="items of a partner at most")
@@ -320,16 +330,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     if asked.report:
         report(Study(asked.state, {}, None, asked), names)  # type: ignore[arg-type]
         return
+    check_settings(asked)
     splits = read_splits(names, asked.bench_data, asked.items, asked.users)
     study = Study(asked.state, splits, open_space(), asked)
-    for name in names:
-        study.own(name)
-    study.federation("federated", names, test=True)
-    for name in names:
+    arms = asked.arms.split(",")
+    if "federated" in arms:
+        study.federation("federated", names, test=True)
+    for name in names if "alone" in arms else ():
         study.alone(name)
-    study.pooled()
+    if "pooled" in arms:
+        study.pooled()
     few = [name for name in asked.ablate.split(",") if name]
-    for variant in asked.variants.split(",") if few else ():
+    for variant in asked.variants.split(",") if few and "ablation" in arms else ():
         study.federation(f"ablation/{variant}", few, test=False)
     report(study, names)
 
