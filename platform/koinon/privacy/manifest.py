@@ -16,7 +16,15 @@ from koinon.errors import FederationError
 from koinon.privacy.canonical import canonical, parsed
 from koinon.privacy.signing import Signer, Verifier
 
-__all__ = ["FIRST", "Manifest", "ReleasedTensor", "manifest_sha256", "read_manifest", "sign_manifest"]
+__all__ = [
+    "FIRST",
+    "Manifest",
+    "ReleasedBudget",
+    "ReleasedTensor",
+    "manifest_sha256",
+    "read_manifest",
+    "sign_manifest",
+]
 
 FIRST = "0" * 64
 """What the first release names as the hash of the one before."""
@@ -32,6 +40,25 @@ class ReleasedTensor(BaseModel):
     shape: list[Annotated[int, Field(ge=0)]]
     dtype: str
     sha256: Sha256
+
+
+class ReleasedBudget(BaseModel):
+    """The privacy budget that a release was made under, as policy and finished rounds imply it.
+
+    It is the same for every partner's people and no partner's own account, which may hold more: what was answered in a
+    round that failed was told all the same.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    epsilon: float
+    """All that may ever be spent on a person."""
+    delta: float
+    mechanism: str
+    """Who adds the noise: ``local`` or ``distributed``."""
+    safe: bool
+    """Whether the noise is nobody's to repeat; without it nothing is private."""
+    spent: float
+    """ε, at ``delta``, of all rounds that were finished under this policy."""
 
 
 class Manifest(BaseModel):
@@ -53,8 +80,8 @@ class Manifest(BaseModel):
     """Who they were, where the policy lets it be known."""
     metrics: dict[str, float] = Field(default_factory=dict)
     """Of the last round: means over the participants that gave the figure."""
-    epsilon: dict[str, float] | None = None
-    """Spent so far, by partner; ``None`` without differential privacy."""
+    privacy: ReleasedBudget | None = None
+    """``None``: no differential privacy, or a state between two rounds."""
     koinon_version: str
     code_sha256: str = ""
     """Of the server's installed package (:func:`koinon.protos.installed.code_sha256`)."""

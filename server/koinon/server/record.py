@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from koinon.privacy.ledger.kinds import Kind
+from koinon.privacy.manifest import ReleasedBudget
 from koinon.privacy.signing import Signer
+from koinon.recommenders.federated.budgeting import spent_in
 from koinon.server.checkpoints import Checkpoint, RunState
 from koinon.server.federation import FederationConfig
 from koinon.server.operation.watch import Alarm
@@ -47,6 +49,7 @@ class Record:
         self.book = book
         self.federation = config.name
         self.anonymous = config.anonymous
+        self._config = config
         self.releases = ReleaseBook(
             out, config.name, book, encoder_sha256=config.encoder_sha256, anonymous=config.anonymous
         )
@@ -125,11 +128,32 @@ class Record:
 
     def published(self, learner: str, checkpoint: Checkpoint, state: RunState) -> Listed:
         """Publish a learner's last round as a signed release."""
-        return self.releases.publish(learner, checkpoint, state)
+        return self.releases.publish(learner, checkpoint, state, privacy=self._budget(state))
 
     def signed(self, learner: str, checkpoint: Checkpoint, state: RunState) -> Signed:
         """Sign a state between two rounds, as it is handed to the partners."""
         return self.releases.sign(learner, checkpoint, state)
+
+    def _budget(self, state: RunState) -> ReleasedBudget | None:
+        """What the rounds on record cost a person; those of runs under another policy were charged by that one."""
+        privacy = self._config.privacy
+        if privacy is None:
+            return None
+        started = self.book.entries(kind=Kind.RUN_STARTED)
+        runs = {str(entry.body["run"]) for entry in started if entry.body["policy_sha256"] == state.policy_sha256}
+        finished = [
+            (entry.subject, int(entry.body["round"]))
+            for entry in self.book.entries(kind=Kind.ROUND_FINISHED)
+            if entry.body["run"] in runs
+        ]
+        learners = {learner.name: learner.settings for learner in self._config.learners}
+        return ReleasedBudget(
+            epsilon=privacy.epsilon,
+            delta=privacy.delta,
+            mechanism=privacy.mechanism,
+            safe=privacy.safe,
+            spent=spent_in(privacy, learners, finished),
+        )
 
     def news(self, members: Mapping[str, int]) -> dict[int, bytes]:
         """Return by node the entries it has to be shown, one a line: those it lacks, or at least the last one."""

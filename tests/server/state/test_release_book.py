@@ -13,7 +13,7 @@ import pytest
 from koinon.errors import FederationError, ResourceError
 from koinon.privacy.ledger import verify
 from koinon.privacy.ledger.kinds import Kind
-from koinon.privacy.manifest import FIRST, read_manifest
+from koinon.privacy.manifest import FIRST, ReleasedBudget, read_manifest
 from koinon.privacy.signing import Signer
 from koinon.recommenders.protocol import Release
 from koinon.server.checkpoints import Checkpoint, RunState
@@ -22,6 +22,7 @@ from koinon.server.state.release_book import ReleaseBook, read_release
 
 POLICY = "a" * 64
 ENCODER = "b" * 64
+BUDGET = ReleasedBudget(epsilon=2.0, delta=1e-6, mechanism="distributed", safe=True, spent=0.5)
 
 
 @pytest.fixture
@@ -47,12 +48,12 @@ def published(book: ReleaseBook, run: str, learner: str = "popularity", value: f
 
 
 def test_a_release_states_what_it_is_under_the_servers_signature(book: ReleaseBook, ledger: LedgerBook) -> None:
-    release = book.publish("popularity", checkpoint(), RunState("run1", POLICY), epsilon={"alpha": 0.5})
+    release = book.publish("popularity", checkpoint(), RunState("run1", POLICY), privacy=BUDGET)
     verifier = ledger.signer.verifier
     manifest = read_manifest(release.signed.statement, release.signed.signature, verifier)
     assert (manifest.number, manifest.round, manifest.participants, manifest.names) == (1, 2, 2, ["alpha", "beta"])
     assert (manifest.policy_sha256, manifest.encoder_sha256) == (POLICY, ENCODER)
-    assert (manifest.metrics, manifest.epsilon, manifest.previous_sha256) == ({"ndcg@10": 0.25}, {"alpha": 0.5}, FIRST)
+    assert (manifest.metrics, manifest.privacy, manifest.previous_sha256) == ({"ndcg@10": 0.25}, BUDGET, FIRST)
     assert manifest.tensors["counts"].shape == [2, 3]
     assert len(manifest.code_sha256) == 64
     assert np.array_equal(read_release(release.folder, verifier).arrays["counts"], np.ones((2, 3)))

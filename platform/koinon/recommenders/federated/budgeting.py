@@ -8,7 +8,7 @@ no bound, figures beside the tensors, a division of the events in which one pers
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,11 +25,12 @@ from koinon.privacy.budget import (
     gaussian,
     multiplier_of,
     scales,
+    spent,
 )
 from koinon.recommenders.federated import registry
 from koinon.recommenders.protocol import Contribution, FederationPlan, Task, TensorSpec, Total
 
-__all__ = ["Price", "check_policy", "exact", "noise_of", "prices", "protected", "with_noise"]
+__all__ = ["Price", "check_policy", "exact", "noise_of", "prices", "protected", "spent_in", "with_noise"]
 
 Settings = Mapping[str, bool | int | float | str]
 
@@ -65,8 +66,9 @@ class Price:
 def prices(privacy: PrivacyConfig, learners: Mapping[str, Settings], partner: str) -> dict[tuple[str, int], Price]:
     """What every round of every learner costs at a partner, by ``(learner, round)``.
 
-    The learners that ask for events divide the budget evenly, less what is kept for audits and for further runs; a learner divides its part
-    among rounds and tensors (``shares`` of its plan). Together the rounds of all runs, and the audits, cost ε.
+    The learners that ask for events divide the budget evenly, less what is kept for audits and for further runs; a
+    learner divides its part among rounds and tensors (``shares`` of its plan). Together the rounds of all runs, and the
+    audits, cost ε.
 
     Raises
     ------
@@ -89,6 +91,15 @@ def prices(privacy: PrivacyConfig, learners: Mapping[str, Settings], partner: st
             events = events_of(privacy, multiplier, copies)
             found[name, number] = Price(name, number, multiplier, shares, events)
     return found
+
+
+def spent_in(privacy: PrivacyConfig, learners: Mapping[str, Settings], rounds: Iterable[tuple[str, int]]) -> float:
+    """ε that rounds, by ``(learner, round)``, cost a person; whose they are makes no difference to it.
+
+    A person of several partners is in more releases, each of them with so much more noise.
+    """
+    priced = prices(privacy, learners, "")
+    return spent([event for round_ in rounds for event in priced[round_].events], privacy.delta)
 
 
 def check_policy(

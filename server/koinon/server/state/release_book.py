@@ -16,7 +16,6 @@ import math
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -27,7 +26,15 @@ from koinon.config import write_atomically
 from koinon.errors import FederationError, ResourceError
 from koinon.privacy.canonical import canonical
 from koinon.privacy.ledger.kinds import Kind, Reason
-from koinon.privacy.manifest import FIRST, Manifest, ReleasedTensor, manifest_sha256, read_manifest, sign_manifest
+from koinon.privacy.manifest import (
+    FIRST,
+    Manifest,
+    ReleasedBudget,
+    ReleasedTensor,
+    manifest_sha256,
+    read_manifest,
+    sign_manifest,
+)
 from koinon.privacy.signing import Verifier
 from koinon.protos.installed import code_sha256
 from koinon.recommenders.protocol import Release
@@ -122,7 +129,7 @@ class ReleaseBook:
         *,
         number: int = 0,
         previous_sha256: str = FIRST,
-        epsilon: Mapping[str, float] | None = None,
+        privacy: ReleasedBudget | None = None,
     ) -> Signed:
         """State what a learner's round has brought, and sign it; number 0 for a state that is not published."""
         release = checkpoint.release
@@ -137,7 +144,7 @@ class ReleaseBook:
             participants=len(checkpoint.participants),
             names=None if self.anonymous else list(checkpoint.participants),
             metrics=dict(checkpoint.metrics),
-            epsilon=dict(epsilon) if epsilon is not None else None,
+            privacy=privacy,
             koinon_version=version("koinon"),
             code_sha256=self._code_sha256,
             encoder_sha256=self.encoder_sha256,
@@ -152,7 +159,7 @@ class ReleaseBook:
         return Signed(statement, sign_manifest(statement, self.ledger.signer) if self.ledger else b"")
 
     def publish(
-        self, learner: str, checkpoint: Checkpoint, state: RunState, *, epsilon: Mapping[str, float] | None = None
+        self, learner: str, checkpoint: Checkpoint, state: RunState, *, privacy: ReleasedBudget | None = None
     ) -> Listed:
         """Write a learner's last round as a numbered release and put it on record; one that is there is found again.
 
@@ -168,7 +175,7 @@ class ReleaseBook:
         if found is None:
             number = earlier[-1].manifest.number + 1 if earlier else 1
             previous = earlier[-1].sha256 if earlier else FIRST
-            signed = self.sign(learner, checkpoint, state, number=number, previous_sha256=previous, epsilon=epsilon)
+            signed = self.sign(learner, checkpoint, state, number=number, previous_sha256=previous, privacy=privacy)
             found = _listed(_write(self.folder / f"{number:04d}", checkpoint.release, signed), self._verifier)
         self._record(found)
         return found
