@@ -7,6 +7,7 @@ import shutil
 
 import jsonschema
 import numpy as np
+import polars as pl
 import pytest
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy
@@ -16,6 +17,7 @@ from koinon.data import Vault
 from koinon.errors import EvaluationError
 from koinon.evaluation import evaluate
 from koinon.fairness.cells import divide
+from koinon.fairness.comparing import Comparer
 from koinon.fairness.conduct import conduct
 from koinon.fairness.drafting import draft, write_plan
 from koinon.fairness.frames import label_differences, metric_frame
@@ -102,6 +104,21 @@ def test_cells_stand_within_their_intervals_and_shrunken_between_them(audited):
                 found = cell.figures["ndcg"]
                 assert found.lo <= found.mean <= found.hi
                 assert min(found.mean, audited[1].overall["ndcg"].mean) - 0.05 <= found.shrunken
+
+
+def test_a_small_group_that_nothing_hit_is_not_shown_as_exactly_known(shop, tmp_path):
+    plan = planned(shop, tmp_path)
+    group = ["none"] * 20 + ["some"] * 300
+    ids = [f"u{i:04}" for i in range(320)]
+    hits = np.concatenate([np.zeros(20), np.random.default_rng(0).random(300) < 0.3])
+    units = unite({"shop": pl.DataFrame({"user_id": ids, "taste": group, "ndcg": hits.astype(float)})}, ("taste",))
+    grouping = divide(GroupPlan(name="taste"), units.table["taste"], None, 20)
+    plan = plan.model_copy(update={"primary": (), "control": ()})
+    lists = np.zeros((320, 10), dtype=np.int32)
+    cell = Comparer(plan, units, {"taste": grouping})._group("taste", grouping, lists, 5).cells[0]
+    assert (cell.label, cell.figures["ndcg"].mean) == ("none", 0.0)
+    assert cell.figures["ndcg"].lo == 0.0
+    assert 0.05 < cell.figures["ndcg"].hi < 0.5
 
 
 def test_per_user_figures_are_the_evaluations(given):

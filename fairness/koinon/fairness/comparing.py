@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t
 
 from koinon.fairness.cells import Grouping
 from koinon.fairness.entropy import generalised_entropy
@@ -194,6 +195,15 @@ class Comparer:
             )
         return self._permuted[key]
 
+    def _widened(self, found: Estimate, column: int, half: float) -> dict[str, float]:
+        """Ends at least as wide as Student's: a small group that nothing hit does not vary when resampled."""
+        if found.mean is None or found.lo is None or found.hi is None:
+            return {}
+        values = self.units.values[:, column]
+        least, most = float(np.nanmin(values)), float(np.nanmax(values))
+        lo, hi = max(found.mean - half, least), min(found.mean + half, most)
+        return {"lo": min(found.lo, lo), "hi": max(found.hi, hi)}
+
     def _entropy(self, grouping: Grouping, place: int) -> tuple[float | None, float | None]:
         rows = (grouping.cell >= 0) & ~grouping.hidden[grouping.cell]
         values = self.units.values[rows, place]
@@ -223,7 +233,9 @@ class Comparer:
                 told = n >= self.plan.minimum_cell
                 mean = float(frame.loc[label, metric]) if told else np.nan
                 found = _estimate(mean, drawn[:, place, column], n if told else None, self._ends)
-                figures[metric] = found.model_copy(update={"shrunken": _number(shrunken[place, column], told)})
+                half = t.ppf(self._ends[1], moments.freedom[place, column]) * moments.errors[place, column]
+                update = self._widened(found, column, float(half))
+                figures[metric] = found.model_copy(update=update | {"shrunken": _number(shrunken[place, column], told)})
             cells.append(
                 Cell(
                     label=label,

@@ -41,7 +41,7 @@ class _Record(BaseModel):
 
 
 class Estimate(_Record):
-    """A mean over users with its bootstrap interval at the plan's level."""
+    """A mean over users with its interval at the plan's level: the bootstrap's, for groups at least Student's."""
 
     mean: float | None
     lo: float | None
