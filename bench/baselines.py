@@ -178,7 +178,7 @@ def write_settings(out: Path) -> None:
             head = "# Tuned by NDCG@10 on validation (mean of the best trial, trials, command):\n"
             for row in found:
                 head += f"#   {row['column']}: {row['validation']:.4f}, {row['trials']}, "
-                head += f"python -m bench.baselines --datasets {name} --columns {row['column']}\n"
+                head += f"python -m bench.baselines --out measured --datasets {name} --columns {row['column']}\n"
             body = tomli_w.dumps({row["column"]: row["settings"] for row in found})
             write_atomically(out / "settings" / f"{name}.toml", head + body)
 

@@ -16,7 +16,7 @@ from implicit.cpu.als import AlternatingLeastSquares
 from implicit.nearest_neighbours import CosineRecommender
 from lenskit.data import ItemList, RecQuery, from_interactions_df
 from lenskit.flexmf import FlexMFImplicitScorer
-from lenskit.knn import EASEScorer, ItemKNNScorer
+from lenskit.knn import EASEScorer
 from lenskit.training import TrainingOptions
 from scipy.sparse import csr_matrix
 
@@ -51,12 +51,12 @@ found["ease_weights"][np.ix_(columns, columns)] = ease.weights
 
 cosine = CosineRecommender(K=items, num_threads=1)
 cosine.fit(taken, show_progress=False)
-found["cosine"] = np.asarray((taken @ cosine.similarity).todense(), dtype=np.float32)
+found["cosine"] = (taken @ cosine.similarity).toarray()
 
-nearest = settings["neighbours"]
-knn = ItemKNNScorer(max_nbrs=nearest, save_nbrs=nearest, feedback="implicit")
-knn.train(data)
-found["itemknn"] = lenskit_scores(knn)
+# an item's own place is one of the K; its nearest score it, whichever of them a history holds
+nearest = CosineRecommender(K=settings["neighbours"] + 1, num_threads=1)
+nearest.fit(taken, show_progress=False)
+found["nearest"] = (taken @ nearest.similarity.T).toarray()
 
 als = AlternatingLeastSquares(
     factors=given["begin"].shape[1],
