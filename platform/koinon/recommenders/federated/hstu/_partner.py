@@ -102,7 +102,7 @@ class FederatedHSTU(HSTU):
             self._kept = steps.state()
         self._settle()
         changes = {
-            name: value.detach().cpu().numpy().astype(np.float64) - release.arrays[name]
+            name: value.detach().cpu().numpy().astype(np.float64) - release.arrays[name].astype(np.float64)
             for name, value in shared.items()
         }
         weight = {"people": float(people), "root": math.sqrt(people), "equal": float(people > 0)}[self.config.weighting]
@@ -184,10 +184,10 @@ class FederatedHSTU(HSTU):
         self.config = self.config.model_copy(update={"epochs": taken, "blend": 0.0, "own": start})
         if start is not None:
             self._own = SemanticEASE(start).fit(split.train, space, rng=rng)
-            parts = [_standard(model(validator.requests)) for model in (super().score, self._own.score)]
-            best, values = 1.0, tried(validator.values(parts[1].copy()), blend=1.0)
+            network, own = (_standard(model(validator.requests)) for model in (super().score, self._own.score))
+            best, values = 1.0, tried(validator.values(own.copy()), blend=1.0)
             for blend in BLENDS:
-                mixed = tried(validator.values(_mixed(*parts, blend)), blend=blend)
+                mixed = tried(validator.values(_mixed(network, own, blend)), blend=blend)
                 gain = mixed - values
                 if gain.mean() > caution * gain.std() / math.sqrt(len(gain)):
                     best, values = blend, mixed

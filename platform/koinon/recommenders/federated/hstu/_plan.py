@@ -80,7 +80,9 @@ class HSTUPlan:
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)
             drawn = shared_part(template(self.config, 0 if space is None else space.dimension))
-        arrays = {name: value.detach().numpy().astype(np.float32) for name, value in drawn.items()}
+        arrays: dict[str, NDArray[np.generic]] = {
+            name: value.detach().numpy().astype(np.float32) for name, value in drawn.items()
+        }
         info: dict[str, float | int | str] = {"clip": self.config.clip, "seed": seed}
         if self._codebook is not None:
             begun = self._codebook.initial(catalogues, space, rng=rng)
