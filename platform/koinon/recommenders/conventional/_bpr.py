@@ -96,7 +96,8 @@ class BPR(Ranked):
         chosen = slice(None) if candidates is None else candidates
         history = history_matrix(requests, len(self.items))
         vectors = self._read(history) @ self.reading
-        scores: Floats = vectors @ self.items[chosen, :-1].T + self.items[chosen, -1]
+        scores: Floats = (vectors @ self.items[chosen, :-1].T).astype(np.float32, copy=False)
+        scores += self.items[chosen, -1]
         scores[history.getnnz(axis=1) == 0] = self.popularity[chosen]
         return scores
 
@@ -129,8 +130,9 @@ def _descend(matrix: csr_matrix, config: BPRConfig, rng: np.random.Generator) ->
     with torch.inference_mode():
         for epoch in range(config.epochs):
             rate = config.learning_rate * (1.0 - 0.9 * epoch / config.epochs)
-            user, taken, other = (torch.from_numpy(column) for column in _triples(pairs, catalogue, rng))
-            for u, i, j in zip(*(column.split(config.batch) for column in (user, taken, other)), strict=True):
+            triples = [torch.from_numpy(column) for column in _triples(pairs, catalogue, rng)]
+            for start in range(0, len(triples[0]), config.batch):
+                u, i, j = (column[start : start + config.batch] for column in triples)
                 who, better, worse = w[u], h[i], h[j]
                 apart = better - worse
                 pull = rate * torch.sigmoid(-(who * apart).sum(1, keepdim=True))

@@ -86,7 +86,7 @@ def popularity_prior(domain: Domain, half_life_days: float | None = None, window
         age = (time.max() - time) / DAY
         weight = np.ones(len(age)) if half_life_days is None else np.exp2(-age / half_life_days)
         weight[age > (window_days or np.inf)] = 0.0
-        counts = np.bincount(domain.events.item, weight, minlength=domain.n_items)
+        counts = np.bincount(domain.events.item, weight, minlength=domain.n_items).astype(np.float64)
     scaled = np.log1p(counts)
     top = scaled.max(initial=0.0)
     prior: Scores = (scaled / top if top > 0 else scaled).astype(np.float32)
