@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import jsonschema
 import numpy as np
@@ -186,6 +187,8 @@ def test_label_differences_are_fairlearns_by_hand(given):
 def test_results_follow_the_published_schema_and_the_schema_the_types(audited):
     jsonschema.validate(json.loads((audited[0] / RESULTS_FILE).read_text()), schema())
     assert json.loads(schema_text()) == schema()
+    published = Path(__file__).parents[2] / "docs" / "audit.schema.json"
+    assert json.loads(published.read_text(encoding="utf-8")) == schema()
     assert AuditResults.read(audited[0] / RESULTS_FILE) == audited[1]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from koinon.config import write_atomically
-from koinon.errors import EvaluationError
+from koinon.errors import EvaluationError, FederationError
 from koinon.privacy.ledger import Entry, read_lines, verify
 from koinon.privacy.ledger.kinds import Kind, checked_body, checked_subject
 from koinon.privacy.signing import Signer, Verifier
@@ -68,10 +68,11 @@ class LocalRecord:
             return []
         found = list(read_lines(self.path))
         first = found[0] if found else None
-        key = first.body.get("key") if isinstance(first, Entry) else None
-        if not isinstance(key, str):
-            raise _damaged(self.path, "it does not begin with its key")
-        findings = verify(found, Verifier(key))
+        try:
+            verifier = Verifier(str(first.body["key"] if isinstance(first, Entry) else ""))
+        except (FederationError, KeyError) as error:
+            raise _damaged(self.path, "it does not begin with its key") from error
+        findings = verify(found, verifier)
         if not findings.whole:
             raise _damaged(self.path, findings.faults[0].message.rstrip("."))
         return [entry for entry in found if isinstance(entry, Entry)]
