@@ -87,14 +87,18 @@ def search(column: str, split: Split, space: Space, place: Place, seed: int) -> 
         "ials": lambda: tuning.IALSFamily(seed),
         "bpr": lambda: tuning.BPRFamily(seed),
         "ease": tuning.EaseFamily,
-        "semantic-ease": lambda: tuning.SemanticEaseFamily(
-            EaseConfig.model_validate(json.loads(place.row("ease").read_text())["config"])
-        ),
+        "semantic-ease": lambda: tuning.SemanticEaseFamily(plain_ease(place)),
         "sasrec": lambda: SASRecFamily(SASREC_START, seed=seed),
     }
     budget = SASREC_BUDGET if column == "sasrec" else BUDGET
     rng = np.random.default_rng(seed)
     return tuning.tune([families[column]()], split, space, rng=rng, budget=budget, journal=place.trials)
+
+
+def plain_ease(place: Place) -> EaseConfig | None:
+    """Where semantic EASE begins: at what plain EASE came to, if that has been measured."""
+    row = place.row("ease")
+    return EaseConfig.model_validate(json.loads(row.read_text())["config"]) if row.exists() else None
 
 
 def fit(column: str, config: Config, split: Split, space: Space, seed: int) -> Recommender:
