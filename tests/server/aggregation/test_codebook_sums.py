@@ -72,3 +72,15 @@ def test_more_than_a_catalogue_can_come_to_is_refused(catalogues, tmp_path):
     gate = Gate(tmp_path / "gate.json", "run")
     with pytest.raises(FederationError, match="K787"):
         gate.check("tools", plan.name, 1, heavy, task, Cells(release, plan.measures, catalogues))
+
+
+def test_two_shops_that_list_the_same_goods_both_pass(goods, tmp_path):
+    plan, gate = CodebookPlan(CONFIG), Gate(tmp_path / "gate.json", "run")
+    twins = {name: Catalogue(name, tuple(f"book {n}" for n in range(400)), None, None) for name in ("north", "south")}
+    release = plan.initial([], Places(), rng=np.random.default_rng(0))
+    task, cells = plan.task(release, 1), Cells(release, plan.measures, twins)
+    draft = Draft(codebook_of(release), release.arrays["centroids"], 0)
+    sums = Contribution({"moments": draft.moments(goods["books"]).astype(np.float32)}, n_users=3)
+    for name in twins:
+        gate.check(name, plan.name, 1, sums, task.specs, cells)
+    assert not gate.refused[plan.name]
