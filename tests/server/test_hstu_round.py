@@ -17,7 +17,7 @@ LEARNER = {
     "name": "federated_hstu",
     "settings": {"items": "ids", "width": 8, "length": 8, "rounds": 2, "epochs": 1, "batch_users": 32, "negatives": 8},
 }
-DEADLINES = {"join": 0.5, "catalogue": 60, "contribute": 60, "adopt": 120}
+DEADLINES = {"join": 0.5, "catalogue": 60, "contribute": 60}
 
 
 @pytest.fixture
@@ -31,7 +31,8 @@ SIZES = {"alpha": 60, "beta": 40, "gamma": 9}
 
 def ran(federation: Make, grid_of: Make, coordinate: Make, shops: list[Path], out: Path, **changes: Any) -> Path:
     adopting = changes.pop("adopting", False)
-    config = federation(shops, learners=[LEARNER], deadlines=DEADLINES, **changes)
+    deadlines = {**DEADLINES, "adopt": 120 if adopting else 0.5}  # who does not adopt does not answer
+    config = federation(shops, learners=[LEARNER], deadlines=deadlines, **changes)
     coordinate(config, grid_of(config, adopting=adopting), out)
     return out / "releases" / "0001"
 
