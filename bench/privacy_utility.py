@@ -309,16 +309,18 @@ class Found:
         """Markdown: one line per federation and ε; mean over the noise's seeds ± their standard deviation. σ is the
         total's noise (:meth:`Setting.noise`).
 
-        The last column is the gain over ``local_space`` of all users of all partners, seeds averaged, with a 95 %
-        paired bootstrap interval over users.
+        The last columns are the gains of all users of all partners, seeds averaged, over ``local_space`` and over what
+        is had when nothing of anybody's events is told, each with a 95 % paired bootstrap interval over users.
         """
-        head = ["learner", "noise", "ε", "σ", *self.partners, "mean", "over local_space"]
+        head = ["learner", "noise", "ε", "σ", *self.partners, "mean", "over local_space", "over ε = 0"]
         lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
         bases = {name: self.values("local_space", name) for name in self.partners}
         cells = ["-" if base is None else f"{base.mean():.4f}" for base in bases.values()]
         whole = [base.mean() for base in bases.values() if base is not None]
         mean = _cell([np.mean(whole)]) if len(whole) == len(bases) else "-"
-        lines.append("| " + " | ".join(["local_space", "", "", "", *cells, mean, ""]) + " |")
+        lines.append("| " + " | ".join(["local_space", "", "", "", *cells, mean, "", ""]) + " |")
+        (told,) = settings_of([ADAPTERS], mechanisms, [0.0], seeds)
+        untold = {name: self.values(told.name, name) for name in self.partners}
         asked = settings_of(learners, mechanisms, epsilons, seeds)
         for learner, mechanism, epsilon in dict.fromkeys((s.learner, s.mechanism, s.epsilon) for s in asked):
             of = [s for s in asked if (s.learner, s.mechanism, s.epsilon) == (learner, mechanism, epsilon)]
@@ -332,10 +334,9 @@ class Found:
                 mean = _cell([np.mean([by_seed[name][k].mean() for name in self.partners]) for k in range(least)])
             there = [name for name in self.partners if by_seed[name] and bases[name] is not None]
             arm = np.concatenate([np.mean(by_seed[name], axis=0) for name in there])
-            gain = paired_gain(arm, np.concatenate([bases[name] for name in there]))
             sigma = f"{of[0].noise(len(PARTNERS)):.2f}" if 0 < epsilon < np.inf else ""
-            said = f"{gain.gain:+.4f} [{gain.lo:+.4f}, {gain.hi:+.4f}]"
-            lines.append("| " + " | ".join([learner, mechanism, f"{epsilon:g}", sigma, *cells, mean, said]) + " |")
+            said = [_gain(arm, [held[name] for name in there]) for held in (bases, untold)]
+            lines.append("| " + " | ".join([learner, mechanism, f"{epsilon:g}", sigma, *cells, mean, *said]) + " |")
         return "\n".join(lines)
 
 
@@ -343,6 +344,14 @@ def _cell(means: Sequence[float]) -> str:
     if not means:
         return "-"
     return f"{np.mean(means):.4f}" + (f" ± {np.std(means, ddof=1):.4f}" if len(means) > 1 else "")
+
+
+def _gain(arm: Doubles, held: Sequence[Doubles | None]) -> str:
+    known = [values for values in held if values is not None]
+    if len(known) < len(held) or np.array_equal(arm, np.concatenate(known)):
+        return ""
+    gain = paired_gain(arm, np.concatenate(known))
+    return f"{gain.gain:+.4f} [{gain.lo:+.4f}, {gain.hi:+.4f}]"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
