@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -141,3 +143,17 @@ def _write_much(store: Store) -> None:
     with store.session() as session:
         session.execute(sql.text("CREATE TABLE much (said TEXT)"))
         session.execute(sql.text("INSERT INTO much VALUES (:said)"), {"said": "x" * 200_000})
+
+
+def test_many_processes_may_open_a_new_database_at_once(tmp_path: Path) -> None:
+    program = (
+        "import sys; from koinon.server.state.store import open_store\n"
+        "for _ in range(20): open_store(sys.argv[1]).close()"
+    )
+    for attempt in range(3):
+        command = [sys.executable, "-c", program, str(tmp_path / f"{attempt}.db")]
+        opened = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(4)]
+        said = [process.communicate(timeout=120)[1] for process in opened]
+        assert [process.returncode for process in opened] == [0] * 4, said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.db", "1.db", "2.db"]
+    assert (tmp_path / "0.db").stat().st_mode & 0o777 == 0o600

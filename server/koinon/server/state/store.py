@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +137,31 @@ def _file(path: Path, *, create: bool) -> None:
         raise FederationError("K771", f"There is no database {path}.", "Check the path.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
-    except OSError as error:
+        _made_whole(path)
+    except (OSError, sqlite3.Error) as error:
+        if _full(sql.URL.create("sqlite", database=str(path))):
+            raise ResourceError("K801", f"Cannot create {path}: {error}.", "Free disk space.") from error
         raise FederationError("K771", f"Cannot create {path}: {error}.", "Choose another folder.") from error
+
+
+def _made_whole(path: Path) -> None:
+    """Create an empty database that keeps a write-ahead log; one that another process makes meanwhile stays.
+
+    A file keeps its journal's mode, and SQLite waits for nobody when it is changed: two processes that both change it
+    find the database locked. So it is set under a name that nobody else knows.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}-", dir=path.parent)
+    os.close(descriptor)
+    try:
+        made = sqlite3.connect(name)
+        try:
+            made.execute("PRAGMA journal_mode=WAL")
+        finally:
+            made.close()
+        with suppress(FileExistsError):
+            os.link(name, path)
+    finally:
+        os.unlink(name)
 
 
 def _engine(url: sql.URL) -> sql.Engine:
@@ -155,7 +179,7 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
     connection.isolation_level = None  # the driver must not begin transactions of its own
     # what was damaged on the disk must come as a value that can be judged, not end the reading of all that follows
     connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
-    for setting in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for setting in ("synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {setting}")
 
 
