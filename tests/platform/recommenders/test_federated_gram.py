@@ -1,5 +1,7 @@
 """Federated Gram: the sum is the centralised sum, no person weighs more than agreed, and no partner loses itself."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -10,7 +12,7 @@ from koinon.recommenders import FederatedRecommender, Request
 from koinon.recommenders.conventional import EASE, EaseConfig, SemanticEASE, SemanticEaseConfig
 from koinon.recommenders.federated import registry
 from koinon.recommenders.federated.gram import FederatedGram, GramConfig, GramPlan
-from koinon.recommenders.federated.gram_sums import denoised, own_counts, own_pairs, pair_list
+from koinon.recommenders.federated.gram_sums import believable, denoised, own_counts, own_pairs, pair_list
 from koinon.recommenders.federated.gram_tuning import reheld
 from koinon.recommenders.federated.identities import catalogue_of
 from koinon.recommenders.federated.pairs import choose_pairs
@@ -292,3 +294,23 @@ def test_a_partner_takes_out_what_it_sent_noise_and_all(shop):
     found = own.others(domains[0])
     rest = (domains[1].matrix.T @ domains[1].matrix).toarray()
     assert np.allclose(found.gram, rest[np.ix_(found.item, found.item)], atol=1e-3)
+
+
+def test_false_sums_are_cut_to_what_can_be_solved(shop, word_space):
+    """Pairs without the counts that would carry them: no people sent them, and nobody's fit may fail of it."""
+    first, second = cut_by_users(shop.train, 2)
+    config = GramConfig(clip=float("inf"), share=1.0, cap=None, lambda_=1.0)
+    release = federate([first, second], config)
+    pairs = release.arrays["pairs"].copy()
+    pairs[::7] += 500.0
+    false = replace(release, arrays={**release.arrays, "pairs": pairs})
+    others = fitted(first, false, config).others(first)
+    assert np.linalg.eigvalsh(others.gram.astype(np.float64)).min() > -0.5
+    scores = fitted(first, false, config, word_space).score([Request(history=np.array([0]))])
+    assert np.isfinite(scores).all()
+
+
+def test_true_sums_stay_as_they_are(shop):
+    _, second = cut_by_users(shop.train, 2)
+    sums = (second.matrix.T @ second.matrix).toarray().astype(np.float32)
+    np.testing.assert_array_equal(believable(sums), sums)

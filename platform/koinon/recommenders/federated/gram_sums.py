@@ -18,9 +18,9 @@ __all__ = [
     "Carried",
     "Others",
     "Sent",
+    "believable",
     "clip_of",
     "denoised",
-    "is_definite",
     "is_in",
     "listed_works",
     "noise_beside",
@@ -130,19 +130,25 @@ def listed_works(pairs: PairList, own: NDArray[np.int32]) -> NDArray[np.bool_]:
     return found
 
 
-def is_definite(gram: Floats) -> bool:
-    """Whether sums of pairs, with the counts on the diagonal, could be people's; false sums need not be.
+def believable(gram: Floats) -> Floats:
+    """Sums of pairs, with the counts on the diagonal, cut to their positive part where they cannot be people's.
 
-    Sums of people are positive semi-definite; up to an eigenvalue of -½, which the ridge of every partner exceeds,
-    they are taken for it.
+    Sums of people are positive semi-definite; false sums, and rules that take medians, need not be. Up to an
+    eigenvalue of -½, which the ridge of every partner exceeds, they stay as they are. The diagonal stays at least what
+    it was.
     """
     raised = gram.astype(np.float64)
+    counts = raised.diagonal().copy()
     raised[np.diag_indices_from(raised)] += 0.5
     try:
         np.linalg.cholesky(raised)
     except np.linalg.LinAlgError:
-        return False
-    return True
+        values, axes = np.linalg.eigh(gram.astype(np.float64))
+        kept = axes[:, values > 0] * np.sqrt(values[values > 0])
+        cut = kept @ kept.T
+        cut[np.diag_indices_from(cut)] = np.maximum(counts, cut.diagonal())
+        gram = cut.astype(np.float32)
+    return gram
 
 
 def denoised(pairs: NDArray[np.float64], counts: NDArray[np.float64], noise: float, asked: NDArray[np.bool_]) -> Floats:
@@ -293,7 +299,7 @@ class Others(Carried):
                 pairs -= own_pairs(taken, clip_of(release, "pairs"), listed_works(listed, own))[first, second]
         if not noise:
             gram[first, second] = gram[second, first] = np.maximum(pairs, 0.0)
-            return gram
+            return believable(gram)
         noisy = np.zeros(gram.shape)
         noisy[first, second] = noisy[second, first] = pairs
         asked = np.zeros(gram.shape, dtype=np.bool_)
