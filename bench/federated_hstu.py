@@ -56,6 +56,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "weights: equal": {"weighting": "equal"},
     "no private head": {"items": "texts"},
     "server: adam": {"server": "adam", "server_rate": 0.01},
+    "server: adam + no private head": {"server": "adam", "server_rate": 0.01, "items": "texts"},
+    "server: adam + weights: equal": {"server": "adam", "server_rate": 0.01, "weighting": "equal"},
     "codes": {"items": "ids+codes", "code_words": 64},
 }
 """Federations, by what differs from the first."""

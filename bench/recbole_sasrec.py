@@ -2,15 +2,18 @@
 
 Run by bench/recbole_time.py in an environment that holds recbole and knows nothing of Koinon: a folder with
 ``bench.inter`` (every person's events in order, the last two held out by RecBole's own leave-one-out), threads, most
-epochs, patience. Prints one JSON line per epoch: seconds of training so far by wall and processor, and NDCG@10 over
-the whole catalogue less what the person already has, by the same formula as Koinon's.
+epochs, patience. Writes ``curve.json`` into the folder, one row per epoch: seconds of training so far by wall and
+processor, and NDCG@10 over the whole catalogue less what the person already has, by the same formula as Koinon's.
+The same call goes on after the last finished epoch.
 """
 
 import json
 import math
+import os
 import sys
 import time
 from collections import defaultdict
+from pathlib import Path
 
 import torch
 from recbole.config import Config
@@ -67,18 +70,40 @@ def ndcg() -> float:
     return float(torch.cat(gained).mean())
 
 
-wall = processor = 0.0
-best, waited = -1.0, 0
-for epoch in range(epochs):
+state = Path(folder, "training.pt")
+curve = []
+if state.exists():
+    kept = torch.load(state, weights_only=True)
+    curve = kept["curve"]
+    model.load_state_dict(kept["model"])
+    trainer.optimizer.load_state_dict(kept["optimizer"])
+    torch.set_rng_state(kept["rng"])
+while len(curve) < epochs:
+    best = max(range(len(curve)), key=lambda row: curve[row]["ndcg"], default=0)
+    if len(curve) - best > patience:
+        break
     model.train()
+    wall, processor = (curve[-1]["wall"], curve[-1]["processor"]) if curve else (0.0, 0.0)
     begun, begun_cpu = time.perf_counter(), time.process_time()
-    trainer._train_epoch(train, epoch, show_progress=False)
+    trainer._train_epoch(train, len(curve), show_progress=False)
     wall += time.perf_counter() - begun
     processor += time.process_time() - begun_cpu
-    value = ndcg()
-    line = {"epoch": epoch + 1, "wall": wall, "processor": processor, "ndcg": value, "prefixes": len(train.dataset)}
-    print(json.dumps(line), flush=True)
-    waited = 0 if value > best else waited + 1
-    best = max(best, value)
-    if waited >= patience:
-        break
+    curve.append(
+        {
+            "epoch": len(curve) + 1,
+            "wall": wall,
+            "processor": processor,
+            "ndcg": ndcg(),
+            "prefixes": len(train.dataset),
+        }
+    )
+    kept = {
+        "curve": curve,
+        "model": model.state_dict(),
+        "optimizer": trainer.optimizer.state_dict(),
+        "rng": torch.get_rng_state(),
+    }
+    torch.save(kept, state.with_suffix(".new"))
+    os.replace(state.with_suffix(".new"), state)
+    print(json.dumps(curve[-1]), flush=True)
+Path(folder, "curve.json").write_text(json.dumps(curve))

@@ -16,7 +16,6 @@ import argparse
 import json
 import subprocess
 import sys
-import tempfile
 import time
 import venv
 from collections.abc import Iterator
@@ -64,17 +63,17 @@ def in_order(split: Split) -> Iterator[str]:
         yield from (f"{split.test.user[row]}\t{item}\t{place}" for place, item in enumerate(events))
 
 
-def recbole(python: str, split: Split, threads: int, epochs: int) -> list[dict[str, Any]]:
-    """RecBole's curve."""
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "bench").mkdir()
-        (Path(folder) / "bench" / "bench.inter").write_text("\n".join(in_order(split)) + "\n")
-        command = [python, str(DRIVER), folder, str(threads), str(epochs), "10"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    curve = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    if done.returncode or not curve:
-        raise SystemExit(f"recbole did not run:\n{done.stderr[-2000:]}")
-    return curve
+def recbole(python: str, split: Split, threads: int, epochs: int, folder: Path) -> list[dict[str, Any]]:
+    """RecBole's curve; ``folder`` keeps its training, which goes on where it was interrupted."""
+    curve = folder / "curve.json"
+    if not curve.exists():
+        write_atomically(folder / "bench" / "bench.inter", "\n".join(in_order(split)) + "\n")
+        command = [python, str(DRIVER), str(folder), str(threads), str(epochs), "10"]
+        done = subprocess.run(command, cwd=folder, stdout=sys.stderr, check=False)
+        if done.returncode:
+            raise SystemExit(f"recbole did not run to its end (exit {done.returncode})")
+    rows: list[dict[str, Any]] = json.loads(curve.read_text())
+    return rows
 
 
 def ours(model: SequenceRecommender, split: Split, goal: float, seed: int, epochs: int) -> dict[str, Any]:
@@ -128,11 +127,9 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     asked.state.mkdir(parents=True, exist_ok=True)
     split = make_split(asked.dataset, get(asked.dataset), SplitConfig(protocol="leave-last-out", minimum_item_events=1))
-    kept = asked.state / f"{asked.dataset}-recbole.json"
-    if not kept.exists():
-        python = asked.recbole or environment(asked.state.resolve())
-        write_atomically(kept, json.dumps(recbole(python, split, asked.threads, asked.epochs)))
-    curve = json.loads(kept.read_text())
+    python = asked.recbole or environment(asked.state.resolve())
+    folder = asked.state.resolve() / f"{asked.dataset}-recbole"
+    curve = recbole(python, split, asked.threads, asked.epochs, folder)
     best = max(curve, key=lambda row: row["ndcg"])
     seconds = {key: best[key] for key in ("wall", "processor", "epoch")}
     rows = [{"model": "recbole sasrec", "best": best["ndcg"], "reached": True, **seconds}]
