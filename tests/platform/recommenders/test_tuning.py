@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from koinon.data import EvaluationSet
+from koinon.data import EvaluationSet, Interactions
 from koinon.errors import RecommenderError
 from koinon.evaluation import evaluate
 from koinon.recommenders.conventional import EaseConfig, SemanticEaseConfig
@@ -16,6 +16,7 @@ from koinon.recommenders.tuning import (
     LOCAL_SPACE,
     Axis,
     BPRFamily,
+    EaseFamily,
     IALSFamily,
     PopularityFamily,
     SemanticEaseFamily,
@@ -53,6 +54,23 @@ def test_trials_from_a_start_with_every_setting_turned_have_the_fitted_models_va
         model = family.build(tried).fit(shop.train, word_space, rng=rng())
         found = evaluate(model, shop.train, shop.validation, slices=("all",)).mean()
         assert row["value"] == pytest.approx(found, abs=2e-4)
+
+
+def test_where_there_are_times_item_models_try_what_was_taken_of_late(shop):
+    """A week in which others were taken than before, and validation asks for these."""
+    late = shop.validation.target_items
+    item, time = shop.train.events.item.copy(), np.zeros(len(shop.train.events), dtype=np.int64)
+    item[: len(late)], time[: len(late)] = late, 100 * 86_400_000
+    timed = replace(shop, train=shop.train.with_events(Interactions(shop.train.events.user, item, time)))
+    family = EaseFamily()
+    result = tune([family], timed, None, rng=rng())
+    tried = [EaseConfig.model_validate_json(config) for config in result.trials["config"]]
+    windowed = [place for place, config in enumerate(tried) if config.window_days and config.popularity_weight]
+    assert windowed
+    for place in windowed[:3]:
+        model = family.build(tried[place]).fit(timed.train, None, rng=rng())
+        found = evaluate(model, timed.train, timed.validation, slices=("all",)).mean()
+        assert result.trials["value"][place] == pytest.approx(found, abs=2e-4)
 
 
 def test_the_test_set_is_never_read(shop, word_space):

@@ -224,7 +224,8 @@ def _linear_axes(domain: Domain) -> list[Axis]:
     fine = Axis("popularity_weight", (0.5, 2.0), relative=True)
     if domain.events.time is None:
         return [coarse, fine]
-    return [Axis("half_life_days", (30.0, 365.0)), coarse, Axis("recency", (0.99, 0.97, 0.9)), fine]
+    window, more = Axis("window_days", (7.0, 30.0, 90.0)), Axis("popularity_weight", (0.3, 1.0, 3.0))
+    return [Axis("half_life_days", (30.0, 365.0)), coarse, window, more, Axis("recency", (0.99, 0.97, 0.9)), fine]
 
 
 class _EaseTrial:
@@ -303,7 +304,7 @@ KEPT = 3
 
 def _finish(scores: Scores, history: csr_matrix, config: EaseConfig | ItemKNNConfig, validator: Validator) -> Scores:
     """Add the popularity prior as :class:`LinearItemModel` does."""
-    prior = popularity_prior(validator.domain, config.half_life_days)
+    prior = popularity_prior(validator.domain, config.half_life_days, config.window_days)
     if config.popularity_weight:
         scores += np.float32(config.popularity_weight) * prior
     scores[history.getnnz(axis=1) == 0] = prior

@@ -29,7 +29,8 @@ class LinearConfig(Config):
     popularity_weight: float = Field(default=0.0, ge=0.0)
     """How much of the popularity prior (0 to 1) is added to every score. Requests without evidence get it alone."""
     half_life_days: float | None = Field(default=None, gt=0)
-    """Of that prior, see :class:`PopularityConfig`."""
+    window_days: float | None = Field(default=None, gt=0)
+    """Of that prior, both: see :class:`PopularityConfig`."""
     recency: float = Field(default=1.0, gt=0.0, le=1.0)
     """Weight of each history item relative to the one that came after it; 1: all alike."""
 
@@ -58,7 +59,7 @@ class LinearItemModel(Ranked):
     def adopt(self, weights: Scores | csr_matrix, domain: Domain) -> Self:
         """Take these weights as fitted on ``domain``."""
         self.weights = weights
-        self.popularity = popularity_prior(domain, self.config.half_life_days)
+        self.popularity = popularity_prior(domain, self.config.half_life_days, self.config.window_days)
         return self
 
     def evidence(self, requests: Sequence[Request]) -> csr_matrix:

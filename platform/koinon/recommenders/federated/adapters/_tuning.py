@@ -162,7 +162,7 @@ class _Trials:
         scores *= keep.astype(np.float32)
         scores[:, give] += spoken * ((1.0 - keep[give]) * weight).astype(np.float32)
         scores *= (solved.scale**config.output_power).astype(np.float32)
-        row = popularity_prior(self.domain, config.half_life_days)
+        row = popularity_prior(self.domain, config.half_life_days, config.window_days)
         scores += np.float32(config.popularity_weight) * row
         scores[solved.history.getnnz(axis=1) == 0] = row
         if config.own_editions:
