@@ -128,6 +128,11 @@ class TransformerEncoder:
         return reopen, (self.uri, self.device)
 
     @property
+    def architectures(self) -> list[str]:
+        """Names of the classes that the folder's weights belong to; empty where it does not say."""
+        return self._config.architectures or []
+
+    @property
     def _named(self) -> str:
         return str(self._folder / self._gguf_file) if self._gguf_file else str(self._folder)
 
@@ -175,9 +180,19 @@ class TransformerEncoder:
         """The network, in evaluation mode, on the device."""
         from transformers import AutoModel
 
+        return self.load(AutoModel)
+
+    def load(self, kind: Any) -> torch.nn.Module:
+        """The folder's weights as another of transformers' automatic classes, e.g. one with a language model's head.
+
+        Raises
+        ------
+        SpaceError
+            K304, K305 as the class.
+        """
         try:
             with _quiet():
-                model, report = AutoModel.from_pretrained(
+                model, report = kind.from_pretrained(
                     self._folder,
                     config=None if self._gguf_file else self._config,
                     local_files_only=True,
@@ -303,8 +318,7 @@ class TransformerEncoder:
         return next((pooling for flag, pooling in flags if prescribed.get(flag)), None)
 
     def _pooling_of_architecture(self) -> Pooling:
-        names = self._config.architectures or []
-        decoder = self._gguf_file or any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names)
+        decoder = self._gguf_file or any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in self.architectures)
         return "last" if decoder else "mean"
 
     def _length_of_folder(self, text_config: Any) -> int:
