@@ -1,6 +1,9 @@
 """Items as ids, texts and code words, told by products and by generation: the same small network on one data set.
 
     python bench/generative.py --state DIR --dataset ml-100k --seeds 0
+    python bench/generative.py --state DIR --arms hstu:ids,hstu:ids:weight --seeds 0,1,2
+
+An arm is a recommender, what its items are read as and, if given, which marks of events it is told.
 
 The last event of everybody is the test item, the one before validation; the whole catalogue is ranked. Every arm has
 the same width, blocks, dropout and step size and stops early on validation; nothing is trained on validation items. The
@@ -37,8 +40,8 @@ METRICS = ("ndcg@10", "hr@10")
 
 def measure(arm: str, split: Split, space: Space, settings: dict[str, Any], seed: int) -> dict[str, Any]:
     """Fit one arm and measure it on the test set."""
-    name, _, items = arm.partition(":")
-    model = build(name, config_type(name)(**settings, items=items))
+    name, items, marks = (*arm.split(":"), "none")[:3]
+    model = build(name, config_type(name)(**settings, items=items, marks=marks))
     assert isinstance(model, SequenceRecommender)
     began = time.process_time()
     model.fit(split.train, space, rng=np.random.default_rng(seed), validation=split.validation)

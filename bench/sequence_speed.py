@@ -40,7 +40,7 @@ from koinon.recommenders.sequential import HSTUConfig, SASRecConfig
 from koinon.recommenders.sequential._hstu import HSTUNetwork
 from koinon.recommenders.sequential._sasrec import SASRecNetwork
 from koinon.recommenders.sequential.cached import HistoryCache
-from koinon.recommenders.sequential.histories import Batch, batch_of
+from koinon.recommenders.sequential.histories import Batch, batch_of, history_of
 from koinon.recommenders.sequential.items import IdItems
 from koinon.recommenders.sequential.jagged import Layout
 from koinon.recommenders.sequential.network import SequenceNetwork
@@ -199,7 +199,7 @@ def scoring(length: int, candidates: list[int], options: argparse.Namespace) -> 
     request = Request(history=history, times=np.arange(length) * 60_000, time=length * 60_000)
 
     def read() -> torch.Tensor:
-        batch = batch_of([request], ITEMS, length, options.device, timed=True, own_clock=False)
+        batch = batch_of([history_of(request, ITEMS, length, timed=True)], options.device, timed=True, own_clock=False)
         with torch.inference_mode():
             return network(batch)[-1]
 

@@ -235,8 +235,12 @@ class Shop:
         if times is not None:
             # what is told with the question counts as of now
             times = np.concatenate((times, np.full(len(history) - len(own), now, dtype=np.int64)))
+        marks = None if user is None else self.known.history_marks(user)
+        if marks is not None:
+            # of what is told with the question neither kind nor weight is known
+            marks = marks.and_unknown(len(history) - len(own))
         known = _Known(
-            request=Request(history=history.astype(np.int32), user=user, time=now, times=times),
+            request=Request(history=history.astype(np.int32), user=user, time=now, times=times, marks=marks),
             own=len(own),
             liked=tuple(reading.typed for reading in readings if reading.item is None),
             carried=tuple(text for text, item in zip(carried, spelled, strict=True) if item is None),

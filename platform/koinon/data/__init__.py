@@ -5,6 +5,7 @@ A partner is a folder with a ``partner.toml`` and a vault of canonical Parquet. 
 """
 
 from koinon.data.domain import Domain, Interactions
+from koinon.data.marks import Marks
 from koinon.data.partner import PartnerConfig
 from koinon.data.split import EvaluationSet, Split, SplitConfig
 from koinon.data.splitting import global_clock, make_split
@@ -15,6 +16,7 @@ __all__ = [
     "Domain",
     "EvaluationSet",
     "Interactions",
+    "Marks",
     "PartnerConfig",
     "Split",
     "SplitConfig",

@@ -10,6 +10,8 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from koinon.data.marks import Marks
+
 __all__ = ["Domain", "Interactions"]
 
 
@@ -25,18 +27,23 @@ class Interactions:
         ``int32[events]``, index into the rows of ``Domain.items``.
     time
         ``int64[events]``, milliseconds since 1970 UTC, or ``None`` where the source has no times.
+    marks
+        Kinds and weights, or ``None`` where they are not at hand.
     """
 
     user: NDArray[np.int32]
     item: NDArray[np.int32]
     time: NDArray[np.int64] | None = None
+    marks: Marks | None = None
 
     def __len__(self) -> int:
         return len(self.user)
 
     def take(self, keep: NDArray[np.bool_] | NDArray[np.integer]) -> Interactions:
         """Return the events selected by a mask or by positions."""
-        return Interactions(self.user[keep], self.item[keep], None if self.time is None else self.time[keep])
+        time = None if self.time is None else self.time[keep]
+        marks = None if self.marks is None else self.marks.take(keep)
+        return Interactions(self.user[keep], self.item[keep], time, marks)
 
     def matrix(self, users: int, items: int) -> csr_matrix:
         """Binary user-item matrix ``float32[users, items]``; repeated events count once."""
@@ -110,6 +117,10 @@ class Domain:
     def history_times(self, user: int) -> NDArray[np.int64] | None:
         """When each event of :meth:`history` happened, ``int64[n]`` milliseconds; ``None`` without times."""
         return None if self.events.time is None else self.events.time[self._rows(user)]
+
+    def history_marks(self, user: int) -> Marks | None:
+        """Kinds and weights of the events of :meth:`history`; ``None`` where they are not at hand."""
+        return None if self.events.marks is None else self.events.marks.take(self._rows(user))
 
     def _rows(self, user: int) -> slice:
         start, stop = np.searchsorted(self.events.user, [user, user + 1])

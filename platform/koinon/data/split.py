@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from koinon.config import Config
 from koinon.data.domain import Domain, Interactions
+from koinon.data.marks import Marks
 
 __all__ = ["EvaluationSet", "Split", "SplitConfig"]
 
@@ -66,6 +67,8 @@ class EvaluationSet:
         ``bool[rows]``: the user has at least ``minimum_user_events`` events and belongs to the main figures.
     history_times
         ``int64[n]`` when each event of the histories happened, beside ``history_items``; ``None`` without times.
+    history_marks
+        Kinds and weights of the histories' events, likewise; ``None`` where they are not at hand.
     """
 
     user: NDArray[np.int32]
@@ -77,6 +80,7 @@ class EvaluationSet:
     cold_user: NDArray[np.bool_]
     main: NDArray[np.bool_]
     history_times: NDArray[np.int64] | None = None
+    history_marks: Marks | None = None
 
     def __len__(self) -> int:
         return len(self.user)

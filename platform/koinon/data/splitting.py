@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from koinon.data.domain import Domain, Interactions
+from koinon.data.marks import Marks
 from koinon.data.split import EvaluationSet, Split, SplitConfig
 from koinon.data.tables import Tables
 from koinon.errors import DataError
@@ -79,9 +80,9 @@ class _Indexed:
 def make_split(name: str, tables: Tables, config: SplitConfig) -> Split:
     """Divide one partner's events.
 
-    A person's repeated events with one item count once, at the first time. The catalogue holds the items with at least
-    ``minimum_item_events`` such events. A share ``cold_items`` of it, chosen by a stable hash of seed, partner and item
-    id, loses its training events. Items and users are indexed in the order of their ids.
+    A person's repeated events with one item count once, as the first of them (its time, kind and weight). The catalogue
+    holds the items with at least ``minimum_item_events`` such events. A share ``cold_items`` of it, chosen by a stable
+    hash of seed, partner and item id, loses its training events. Items and users are indexed in the order of their ids.
 
     ``time``
         Events before ``validation_from`` train, then validate, from ``test_from`` on test. A request carries the time
@@ -157,7 +158,7 @@ def _protocol(name: str, tables: Tables, config: SplitConfig) -> str:
 def _index(name: str, tables: Tables, config: SplitConfig, protocol: str) -> _Indexed:
     pairs = (
         tables.events.lazy()
-        .select("user_id", "item_id", time=pl.col("timestamp").dt.epoch("ms"))
+        .select("user_id", "item_id", "kind", "weight", time=pl.col("timestamp").dt.epoch("ms"))
         .with_row_index("row")
         .sort("time", "row")
         .unique(["user_id", "item_id"], keep="first", maintain_order=True)
@@ -179,7 +180,8 @@ def _index(name: str, tables: Tables, config: SplitConfig, protocol: str) -> _In
         .sort("user", "time", "row")
     )
     times = None if pairs["time"].null_count() else pairs["time"].to_numpy().astype(np.int64)
-    events = Interactions(pairs["user"].to_numpy().astype(np.int32), pairs["item"].to_numpy().astype(np.int32), times)
+    user, item = (pairs[column].to_numpy().astype(np.int32) for column in ("user", "item"))
+    events = Interactions(user, item, times, _marks(pairs))
     withheld = np.zeros(items.height, dtype=np.bool_)
     if config.cold_items > 0 and protocol != "leave-last-out":
         ids = items["item_id"].to_list()
@@ -187,6 +189,12 @@ def _index(name: str, tables: Tables, config: SplitConfig, protocol: str) -> _In
     indptr = np.zeros(users.height + 1, dtype=np.int64)
     np.cumsum(np.bincount(events.user, minlength=users.height), out=indptr[1:])
     return _Indexed(items, tuple(users["user_id"].to_list()), events, withheld, indptr)
+
+
+def _marks(pairs: pl.DataFrame) -> Marks:
+    kinds = pairs["kind"].unique().drop_nulls().sort().to_list()
+    kind = pairs["kind"].replace_strict(kinds, range(len(kinds)), default=-1, return_dtype=pl.Int16)
+    return Marks(kind.to_numpy(), pairs["weight"].cast(pl.Float32).fill_null(np.nan).to_numpy(), tuple(kinds))
 
 
 def _by_time(name: str, events: Interactions, config: SplitConfig) -> Labels:
@@ -255,4 +263,5 @@ def _evaluation(
         cold_user=history_counts <= _COLD_HISTORY,
         main=main[rows],
         history_times=history.time,
+        history_marks=history.marks,
     )

@@ -104,15 +104,17 @@ class Chance:
 
 
 def requests_of(evaluation: EvaluationSet, rows: Sequence[int] | NDArray[np.integer] | None = None) -> list[Request]:
-    """Turn rows of an evaluation set into requests: user, history that may be known, its times, the time asked at."""
+    """Turn rows of an evaluation set into requests: user, history that may be known, its times and marks, the time asked at."""
     chosen = range(len(evaluation)) if rows is None else rows
     times, indptr, known = evaluation.time, evaluation.history_indptr, evaluation.history_times
+    marks = evaluation.history_marks
     return [
         Request(
             history=evaluation.history(row),
             user=int(evaluation.user[row]),
             time=None if times is None else int(times[row]),
             times=None if known is None else known[indptr[row] : indptr[row + 1]],
+            marks=None if marks is None else marks.take(slice(indptr[row], indptr[row + 1])),
         )
         for row in chosen
     ]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:  # Flower starts a process for every message: what a partner sends must be said without loading tables
-    from koinon.data import Domain
+    from koinon.data import Domain, Marks
     from koinon.space import Space
 
 __all__ = [
@@ -49,6 +49,8 @@ class Request:
         Milliseconds since 1970 UTC at which the request is made.
     times
         ``int64[n]`` when each event of ``history`` happened, same unit; ``None`` where that is not known.
+    marks
+        Kinds and weights of the events of ``history``, ``n`` of them; ``None`` where they are not known.
     """
 
     history: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, dtype=np.int32))
@@ -58,6 +60,7 @@ class Request:
     time: int | None = None
     context: Mapping[str, str] = field(default_factory=dict)
     times: NDArray[np.int64] | None = None
+    marks: Marks | None = None
 
 
 @dataclass(frozen=True)

@@ -226,7 +226,7 @@ class Joined:
             histories.append(history[~np.isin(history, asked.targets(row))])
         indptr = np.concatenate([[0], np.cumsum([len(history) for history in histories])]).astype(np.int64)
         items = np.concatenate([*histories, np.empty(0, dtype=np.int64)]).astype(np.int32)
-        return replace(asked, history_indptr=indptr, history_items=items)
+        return replace(asked, history_indptr=indptr, history_items=items, history_times=None, history_marks=None)
 
     def _others(self, pool: Pool, everywhere: Taken, domain: Domain) -> Carried:
         """The Gram matrix of all other people over the columns that they took."""

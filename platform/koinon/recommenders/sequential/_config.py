@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from koinon.config import Config
 from koinon.recommenders.sequential.losses import Loss
+from koinon.recommenders.sequential.side import Marked
 
 __all__ = ["GenerativeConfig", "HSTUConfig", "SASRecConfig", "SequenceConfig", "TrainingConfig"]
 
@@ -57,6 +58,9 @@ class SequenceConfig(TrainingConfig):
     """Code words to choose from on each level, likewise."""
     gaps: bool = False
     """Tell every event how long it came after the one before, by a small embedding of the time gap's bucket."""
+    marks: Marked = Field(default="none", exclude_if=lambda told: told == "none")
+    """Tell every event's kind, its weight (rating, plays), or both, by a vector for each kind and each level of
+    weight. Left out of what is written where it is ``none``, so that what was kept before it was there stays valid."""
     loss: Loss = "sampled"
     negatives: int = Field(default=128, ge=1)
     """Items drawn for each row, for ``sampled`` and ``bce``."""

@@ -57,7 +57,7 @@ class HSTUNetwork(SequenceNetwork):
 
     def read(self, batch: Batch) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """What leaves the last block, ``[T, width]``, and every block's keys and values ``[T, heads, …]``."""
-        rows = self.embed(batch.items, batch.layout.positions, batch.gaps)
+        rows = self.embed(batch.items, batch.layout.positions, batch.gaps, batch.marks)
         pasts = []
         for block in self.each():
             rows, keys, values = block(rows, batch.layout)
@@ -73,6 +73,7 @@ class HSTUNetwork(SequenceNetwork):
         pasts: list[Past],
         gaps: Tensor | None,
         own: Tensor | None = None,
+        marks: Tensor | None = None,
     ) -> tuple[Tensor, list[Past]]:
         """Rows placed right after histories: each looks at its history and at itself, at no other new row.
 
@@ -91,6 +92,8 @@ class HSTUNetwork(SequenceNetwork):
             One for each block.
         gaps
             ``int64[b, c]`` or ``[b, 1]`` seconds since the event before.
+        marks
+            ``int64[b, c, 2]``: words of the new rows' marks; a candidate has none.
 
         Returns
         -------
@@ -99,7 +102,8 @@ class HSTUNetwork(SequenceNetwork):
         sequences, count = items.shape
         positions = lengths.expand(sequences, count)
         spread = None if gaps is None else gaps.expand(sequences, count).reshape(-1)
-        rows = self.embed(items.reshape(-1), positions.reshape(-1), spread)
+        told = None if marks is None else marks.flatten(0, 1)
+        rows = self.embed(items.reshape(-1), positions.reshape(-1), spread, told)
         reach = pasts[0].keys.shape[1]
         away = lengths[:, :, None] - torch.arange(reach, device=items.device)
         hidden = away <= 0

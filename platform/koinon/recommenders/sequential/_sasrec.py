@@ -24,7 +24,7 @@ class SASRecNetwork(SequenceNetwork):
 
     def forward(self, batch: Batch) -> Tensor:
         """``[T, width]``."""
-        rows = self.embed(batch.items, batch.layout.positions, batch.gaps)
+        rows = self.embed(batch.items, batch.layout.positions, batch.gaps, batch.marks)
         for block in self.blocks:
             rows = block(rows, batch.layout)
         return self.finish(self.norm(rows))

@@ -6,15 +6,19 @@ next is known only when that has happened: the newest event is kept aside and wo
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from koinon.data import Marks
 from koinon.errors import RecommenderError
 from koinon.recommenders.protocol import Request
 from koinon.recommenders.sequential._hstu import HSTUNetwork, Past
 from koinon.recommenders.sequential.histories import batch_of, history_of
+from koinon.recommenders.sequential.side import MarkWords
 
 __all__ = ["HistoryCache"]
 
@@ -30,22 +34,27 @@ class HistoryCache:
         Whose history; read by the rules of :mod:`koinon.recommenders.sequential.histories`.
     device
         Where the network lives.
+    words
+        Of marks, where the network is told them.
 
     Attributes
     ----------
-    items, times
-        ``int64[n]`` each: the events that count, oldest first, and their times in seconds.
+    history
+        The events that count.
     """
 
-    def __init__(self, network: HSTUNetwork, request: Request, device: torch.device) -> None:
-        self._network, self._device = network, device
-        self.items, self.times, self._asked = history_of(
-            request, network.items.count, network.config.length, timed=network.timed
-        )
+    def __init__(
+        self, network: HSTUNetwork, request: Request, device: torch.device, words: MarkWords | None = None
+    ) -> None:
+        self._network, self._device, self._words = network, device, words
+        self.history = history_of(
+            request, network.items.count, network.config.length, timed=network.timed, words=words
+        )  # fmt: skip
+        self._asked = self.history.asked
         self._read()
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.history)
 
     def _read(self) -> None:
         """One pass over all events but the newest."""
@@ -53,20 +62,15 @@ class HistoryCache:
         if len(self) < 2:
             self._pasts = [Past(*(part[None] for part in block.nothing())) for block in network.each()]
             return
-        known = Request(
-            history=self.items[:-1].astype(np.int32),
-            times=self.times[:-1] * 1000 if network.timed else None,
-            time=int(self.times[-1]) * 1000,
-        )
-        batch = batch_of(
-            [known], network.items.count, network.config.length, self._device, timed=network.timed,
-            own_clock=network.own_clock,
-        )  # fmt: skip
+        known = replace(self.history.take(slice(-1)), asked=int(self.history.times[-1]))
+        batch = batch_of([known], self._device, timed=network.timed, own_clock=network.own_clock)
         with torch.inference_mode():
             _, pasts = network.read(batch)
         self._pasts = [Past(keys[None], values[None]) for keys, values in pasts]
 
-    def append(self, item: int, time: int | None = None) -> None:
+    def append(
+        self, item: int, time: int | None = None, *, kind: str | None = None, weight: float | None = None
+    ) -> None:
         """Take in an event, as if it had stood in the history from the start.
 
         Parameters
@@ -75,6 +79,8 @@ class HistoryCache:
             Of the catalogue; any other is skipped.
         time
             Milliseconds since 1970 UTC; ``None``: when the request was made.
+        kind, weight
+            The event's marks; ``None``: not known. Without effect where the network is not told them.
 
         Where the history is full its oldest event falls out and every place shifts, and where the event is older than
         the newest one it has to be put in between: then the history is read again.
@@ -82,14 +88,15 @@ class HistoryCache:
         if not 0 <= item < self._network.items.count:
             return
         seconds = self._seconds(time)
-        late = len(self) > 0 and seconds < self.times[-1]
+        late = len(self) > 0 and seconds < self.history.times[-1]
         full = len(self) == self._network.config.length
         if not (late or full) and len(self):
             self._pasts = self._settled(seconds)[1]
-        self.items, self.times = np.append(self.items, item), np.append(self.times, seconds)
+        words = None if self._words is None else self._words.read(Marks.of([kind], [weight]), 1)
+        self.history = self.history.then(item, seconds, words)
         if late or full:
-            order = np.argsort(self.times, kind="stable")[-self._network.config.length :]
-            self.items, self.times = self.items[order], self.times[order]
+            order = np.argsort(self.history.times, kind="stable")[-self._network.config.length :]
+            self.history = self.history.take(order)
             self._read()
         self._asked = max(self._asked, seconds)
 
@@ -135,8 +142,8 @@ class HistoryCache:
         with torch.inference_mode():
             pasts = self._settled(seconds)[1] if len(self) else self._pasts
             length = torch.tensor([[len(self)]], device=self._device)
-            clocks, times = self._put([[seconds]]), self._put(self.times[None])
-            gaps = self._put([[seconds - self.times[-1] if len(self) else 0]])
+            clocks, times = self._put([[seconds]]), self._put(self.history.times[None])
+            gaps = self._put([[seconds - self.history.times[-1] if len(self) else 0]])
             logits = [
                 network.rank_after(self._items(part), length, clocks, times, pasts, gaps)[0]
                 for part in np.split(candidates, range(batch, len(candidates), batch))
@@ -146,17 +153,19 @@ class HistoryCache:
 
     def _settled(self, seconds: int) -> tuple[Tensor, list[Past]]:
         """The newest event's row if the next thing happens then: its state ``[width]``, and keys and values with it."""
-        before, newest = self.times[:-1], self.times[-1]
+        before, newest = self.history.times[:-1], self.history.times[-1]
+        marks = self.history.marks
         clock = newest if self._network.own_clock else seconds
         with torch.inference_mode():
             rows, made = self._network.after(
-                self._items(self.items[-1:]),
+                self._items(self.history.items[-1:]),
                 torch.tensor([[len(before)]], device=self._device),
                 self._put([[clock]]),
                 self._put(before[None]),
                 self._pasts,
                 self._put([[newest - before[-1] if len(before) else 0]]),
                 self._put([[newest]]),
+                None if marks is None else torch.from_numpy(marks[None, -1:]).to(self._device),
             )
             pasts = [
                 Past(torch.cat((past.keys, new.keys), 1), torch.cat((past.values, new.values), 1))

@@ -7,7 +7,7 @@ came); items outside the catalogue are skipped; of what is left the newest ``len
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,8 +17,9 @@ from torch import Tensor
 from koinon.data import Domain
 from koinon.recommenders.protocol import Request
 from koinon.recommenders.sequential.jagged import Layout
+from koinon.recommenders.sequential.side import MarkWords
 
-__all__ = ["Batch", "Histories", "batch_of", "history_of", "ordered"]
+__all__ = ["Batch", "Histories", "History", "batch_of", "history_of", "ordered"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Batch:
         ``int64[T]`` seconds since the event before in the same sequence (0 for its first); ``None`` without times.
     targets
         ``int64[T]`` what came next; ``None`` for requests.
+    marks
+        ``int64[T, 2]`` words of each event's kind and weight; ``None`` where they are not told.
     """
 
     items: Tensor
@@ -46,6 +49,7 @@ class Batch:
     asked: Tensor | None
     gaps: Tensor | None
     targets: Tensor | None = None
+    marks: Tensor | None = None
 
 
 def ordered(
@@ -57,15 +61,54 @@ def ordered(
     -------
     Items and times in seconds (``None`` without), ``int64[≤ length]`` each.
     """
-    read: NDArray[np.int64] = np.asarray(items, dtype=np.int64)
+    read, seconds, _ = _ordered(items, times, catalogue, length)
+    return read, seconds
+
+
+def _ordered(
+    items: NDArray[np.integer], times: NDArray[np.integer] | None, catalogue: int, length: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64] | None, NDArray[np.int64]]:
+    """As :func:`ordered`, and the places where they stood."""
+    read = np.asarray(items, dtype=np.int64)
     seconds = None if times is None else np.asarray(times, dtype=np.int64) // 1000
+    place = np.arange(len(read))
     if seconds is not None and (np.diff(seconds) < 0).any():
-        order = np.argsort(seconds, kind="stable")
-        read, seconds = read[order], seconds[order]
-    known = (read >= 0) & (read < catalogue)
-    if not known.all():
-        read, seconds = read[known], None if seconds is None else seconds[known]
-    return read[-length:], None if seconds is None else seconds[-length:]
+        place = np.argsort(seconds, kind="stable")
+    place = place[((read >= 0) & (read < catalogue))[place]][-length:]
+    return read[place], None if seconds is None else seconds[place], place
+
+
+@dataclass(frozen=True)
+class History:
+    """What a request's history comes to by the three rules.
+
+    Attributes
+    ----------
+    items, times
+        ``int64[n]`` each: oldest first; times in seconds.
+    asked
+        Second at which the request is made.
+    marks
+        ``int64[n, 2]``: words of kinds and weights; ``None`` where they are not told.
+    """
+
+    items: NDArray[np.int64]
+    times: NDArray[np.int64]
+    asked: int
+    marks: NDArray[np.int64] | None
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def take(self, chosen: slice | NDArray[np.integer]) -> History:
+        """Some of its events, in the order given."""
+        marks = None if self.marks is None else self.marks[chosen]
+        return replace(self, items=self.items[chosen], times=self.times[chosen], marks=marks)
+
+    def then(self, item: int, time: int, words: NDArray[np.int64] | None) -> History:
+        """With one more event at its end."""
+        marks = None if self.marks is None or words is None else np.concatenate((self.marks, words))
+        return replace(self, items=np.append(self.items, item), times=np.append(self.times, time), marks=marks)
 
 
 class Histories:
@@ -77,10 +120,16 @@ class Histories:
         Whose training events are read.
     length
         Rows that count; a person's last event is only a target, so ``length + 1`` events do.
+    words
+        Of marks, where they are told.
     """
 
-    def __init__(self, domain: Domain, length: int) -> None:
-        self.items, self.times, self.starts = _read(domain, length + 1)
+    def __init__(self, domain: Domain, length: int, words: MarkWords | None = None) -> None:
+        events = domain.events
+        order, self.starts = _order(domain, length + 1)
+        self.items = events.item[order].astype(np.int64)
+        self.times = None if events.time is None else events.time[order] // 1000
+        self.marks = None if words is None else words.read(events.marks, len(events))[order]
         self.users = np.flatnonzero(np.diff(self.starts) >= 2)
 
     @property
@@ -103,34 +152,37 @@ class Histories:
         lengths = [stop - start - 1 for start, stop in spans]
         times = None if self.times is None else self.times[inner]
         asked = None if self.times is None else self.times[inner + 1]
-        return _batch(self.items[inner], lengths, times, asked, device, self.items[inner + 1], own_clock)
+        marks = None if self.marks is None else self.marks[inner]
+        return _batch(self.items[inner], lengths, times, asked, marks, device, self.items[inner + 1], own_clock)
 
 
-def batch_of(
-    requests: Sequence[Request], catalogue: int, length: int, device: torch.device, *, timed: bool, own_clock: bool
-) -> Batch:
-    """Requests' histories as sequences; none may come out empty.
+def batch_of(histories: Sequence[History], device: torch.device, *, timed: bool, own_clock: bool) -> Batch:
+    """Requests' histories as sequences; none may be empty. ``timed``: the network knows times."""
+    times = np.concatenate([one.times for one in histories]) if timed else None
+    asked = np.concatenate([np.append(one.times[1:], one.asked) for one in histories]) if timed else None
+    marks = [one.marks for one in histories if one.marks is not None]
+    items = np.concatenate([one.items for one in histories])
+    told = np.concatenate(marks) if marks else None
+    return _batch(items, [len(one) for one in histories], times, asked, told, device, None, own_clock)
+
+
+def history_of(
+    request: Request, catalogue: int, length: int, *, timed: bool, words: MarkWords | None = None
+) -> History:
+    """What a request's history comes to.
 
     ``timed``: the network knows times. A request that says no time is made when its history ends; a history without
     times lies at the time of the request.
     """
-    read = [history_of(request, catalogue, length, timed=timed) for request in requests]
-    times = np.concatenate([known for _, known, _ in read]) if timed else None
-    asked = np.concatenate([np.append(known[1:], asked) for _, known, asked in read]) if timed else None
-    items = np.concatenate([items for items, _, _ in read])
-    return _batch(items, [len(items) for items, _, _ in read], times, asked, device, None, own_clock)
-
-
-def history_of(
-    request: Request, catalogue: int, length: int, *, timed: bool
-) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """What a request's history comes to: items, their times in seconds, and the time of the request."""
-    items, seconds = ordered(request.history, request.times if timed else None, catalogue, length)
+    items, seconds, place = _ordered(request.history, request.times if timed else None, catalogue, length)
     if request.time is not None:
         asked = request.time // 1000
     else:
         asked = 0 if seconds is None or not len(seconds) else int(seconds[-1])
-    return items, np.full(len(items), asked, dtype=np.int64) if seconds is None else seconds, asked
+    if seconds is None:
+        seconds = np.full(len(items), asked, dtype=np.int64)
+    marks = None if words is None else words.read(request.marks, len(request.history))[place]
+    return History(items, seconds, asked, marks)
 
 
 def _batch(
@@ -138,6 +190,7 @@ def _batch(
     lengths: Sequence[int],
     times: NDArray[np.int64] | None,
     asked: NDArray[np.int64] | None,
+    marks: NDArray[np.int64] | None,
     device: torch.device,
     targets: NDArray[np.int64] | None,
     own_clock: bool,
@@ -151,17 +204,16 @@ def _batch(
     if times is not None:
         gaps = np.diff(times, prepend=times[:1])
         gaps[layout.starts[:-1][layout.lengths > 0]] = 0
-    return Batch(torch.from_numpy(items).to(device), layout, known, later, put(gaps), put(targets))
+    return Batch(torch.from_numpy(items).to(device), layout, known, later, put(gaps), put(targets), put(marks))
 
 
-def _read(domain: Domain, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64] | None, NDArray[np.int64]]:
+def _order(domain: Domain, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places of everybody's newest events, person by person and in order of time, and where each person's begin."""
     events = domain.events
-    seconds = None if events.time is None else events.time // 1000
-    keys = (events.user,) if seconds is None else (seconds, events.user)
+    keys = (events.user,) if events.time is None else (events.time // 1000, events.user)
     order = np.lexsort(keys)
     order = order[(events.item[order] >= 0) & (events.item[order] < domain.n_items)]
     counts = np.bincount(events.user[order], minlength=domain.n_users)
     after = np.repeat(np.cumsum(counts), counts) - np.arange(len(order))
-    order = order[after <= most]
     starts = np.concatenate(([0], np.cumsum(np.minimum(counts, most)))).astype(np.int64)
-    return events.item[order].astype(np.int64), None if seconds is None else seconds[order], starts
+    return order[after <= most], starts

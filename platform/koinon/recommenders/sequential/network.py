@@ -37,6 +37,7 @@ class SequenceNetwork(nn.Module):
         self.positions = nn.Parameter(torch.empty(config.length + 1, config.width))
         nn.init.trunc_normal_(self.positions, std=config.width**-0.5)
         self.gaps = nn.Parameter(torch.zeros(GAP_BUCKETS, config.width)) if config.gaps and timed else None
+        self.marks: nn.Parameter | None = None
         self.dropout = nn.Dropout(config.dropout)
 
     @property
@@ -44,12 +45,18 @@ class SequenceNetwork(nn.Module):
         """Whether a row's time is its own event's, whatever comes next."""
         return True
 
-    def embed(self, items: Tensor, positions: Tensor, gaps: Tensor | None) -> Tensor:
+    def tell_marks(self, words: int) -> None:
+        """Tell events' marks by so many words; at first they all say nothing."""
+        self.marks = nn.Parameter(torch.zeros(words, self.config.width))
+
+    def embed(self, items: Tensor, positions: Tensor, gaps: Tensor | None, marks: Tensor | None = None) -> Tensor:
         """``[T, width]``: what enters the first block."""
         rows: Tensor = self.items(items) * self.config.width**0.5
         rows = rows + nn.functional.embedding(positions, self.positions)
         if self.gaps is not None and gaps is not None:
             rows = rows + nn.functional.embedding(gap_buckets(gaps), self.gaps)
+        if self.marks is not None and marks is not None:
+            rows = rows + nn.functional.embedding_bag(marks, self.marks, mode="sum", padding_idx=0)
         entered: Tensor = self.dropout(rows)
         return entered
 

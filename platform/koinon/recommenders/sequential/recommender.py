@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
@@ -21,9 +22,10 @@ from koinon.recommenders.sequential._config import HSTUConfig, SASRecConfig, Seq
 from koinon.recommenders.sequential._hstu import HSTUNetwork
 from koinon.recommenders.sequential._sasrec import SASRecNetwork
 from koinon.recommenders.sequential.cached import HistoryCache
-from koinon.recommenders.sequential.histories import Histories, batch_of, ordered
+from koinon.recommenders.sequential.histories import Histories, batch_of, history_of, ordered
 from koinon.recommenders.sequential.items import CodeItems, IdItems, ItemEncoder, SumItems, TextItems
 from koinon.recommenders.sequential.network import SequenceNetwork
+from koinon.recommenders.sequential.side import STATE, MarkWords
 from koinon.recommenders.sequential.trainer import Progress, Trainer, Training, training_device
 from koinon.space import Space
 from koinon.space.codebook import Codebook, CodebookConfig, fit_codebook
@@ -35,7 +37,7 @@ Scores = NDArray[np.float32]
 ROWS_AT_ONCE = 256
 ENDS = {"epochs", "patience", "checkpoint_seconds"}
 """Settings of when a training ends, and of how often it is kept."""
-BESIDE = frozenset({"popularity", "timed", "codebook", "paths"})
+BESIDE = frozenset({"popularity", "timed", "codebook", "paths"}) | STATE
 """What the state holds beside the network's."""
 
 
@@ -64,6 +66,7 @@ class SequenceRecommender(Ranked):
         self._network: SequenceNetwork | None = None
         self._popularity: Scores = np.empty(0, dtype=np.float32)
         self._paths: NDArray[np.int32] | None = None
+        self._words: MarkWords | None = None
 
     def build(self, items: ItemEncoder, *, timed: bool) -> SequenceNetwork:
         """Return an untrained network."""
@@ -115,12 +118,13 @@ class SequenceRecommender(Ranked):
         """
         seed = int(rng.integers(2**63))
         self._popularity = popularity_prior(domain, None)
+        self._words = MarkWords.of(domain.events, self.config.marks)
         self._network = self._prepare(domain, space, timed=domain.events.time is not None, seed=seed)
         if validate is None and validation is not None:
             validate = _ndcg(domain, validation)
         trainer = Trainer(
             self._network,
-            Histories(domain, self.config.length),
+            Histories(domain, self.config.length, self._words),
             self.config,
             seed=seed,
             device=self._device,
@@ -159,10 +163,11 @@ class SequenceRecommender(Ranked):
     def _states(self, requests: Sequence[Request]) -> Tensor:
         """``[requests, width]``: what the network makes of histories, none of them empty."""
         network = self.network
-        batch = batch_of(
-            requests, network.items.count, self.config.length, self._device, timed=network.timed,
-            own_clock=network.own_clock,
-        )  # fmt: skip
+        read = [
+            history_of(request, network.items.count, self.config.length, timed=network.timed, words=self._words)
+            for request in requests
+        ]
+        batch = batch_of(read, self._device, timed=network.timed, own_clock=network.own_clock)
         states: Tensor = network(batch).index_select(0, batch.layout.last)
         return states
 
@@ -177,6 +182,8 @@ class SequenceRecommender(Ranked):
         beside = {"popularity": self._popularity, "timed": np.array([self.network.timed])}
         if self.codebook is not None and self._paths is not None:
             beside |= {"codebook": self.codebook.centroids, "paths": self._paths}
+        if self._words is not None:
+            beside |= self._words.state()
         return {**learned, **beside}
 
     def restore(self, state: Mapping[str, NDArray[np.generic]], domain: Domain, space: Space | None) -> Self:
@@ -184,6 +191,7 @@ class SequenceRecommender(Ranked):
         if "codebook" in state:
             self.codebook = Codebook(np.asarray(state["codebook"], dtype=np.float32))
             self._paths = np.asarray(state["paths"], dtype=np.int32)
+        self._words = MarkWords.of_state(state)
         network = self._prepare(domain, space, timed=bool(state["timed"][0]), seed=0, paths=self._paths)
         learned = {name: torch.tensor(array) for name, array in state.items() if name not in BESIDE}
         try:
@@ -221,7 +229,10 @@ class SequenceRecommender(Ranked):
                 items.append(TextItems(torch.from_numpy(vectors), width))
             if self.codebook is not None and paths is not None:
                 items.append(CodeItems(torch.from_numpy(paths), self.codebook.codes, width))
-            return self.build(items[0] if len(items) == 1 else SumItems(*items), timed=timed).to(self._device)
+            network = self.build(items[0] if len(items) == 1 else SumItems(*items), timed=timed)
+            if self._words is not None:
+                network.tell_marks(self._words.size)
+            return network.to(self._device)
 
     def _validated(self, validate: Callable[[Self], float]) -> float:
         self._settle()
@@ -242,6 +253,9 @@ class SequenceRecommender(Ranked):
         digest.update(b"" if self._paths is None else self._paths.tobytes())
         for array in (domain.events.user, domain.events.item, domain.events.time):
             digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
+        if self._words is not None:
+            digest.update(json.dumps(self._words.kinds).encode() + self._words.levels.tobytes())
+            digest.update(self._words.read(domain.events.marks, len(domain.events)).tobytes())
         return digest.hexdigest()
 
 
@@ -283,7 +297,7 @@ class HSTU(SequenceRecommender):
             K400 not fitted.
         """
         assert isinstance(self.network, HSTUNetwork)
-        return HistoryCache(self.network, request, self._device)
+        return HistoryCache(self.network, request, self._device, self._words)
 
     def score_state(self, cache: HistoryCache, time: int | None = None) -> Scores:
         """``float32[items]``: what :meth:`score` gives, from a cache; popularity where the history is empty."""

@@ -11,7 +11,7 @@ import torch
 from koinon.errors import RecommenderError
 from koinon.recommenders.protocol import Request
 from koinon.recommenders.sequential import HSTU, HSTUConfig
-from koinon.recommenders.sequential.histories import batch_of
+from koinon.recommenders.sequential.histories import batch_of, history_of
 
 ITEMS, LENGTH, HOUR = 12, 8, 3_600_000
 
@@ -51,7 +51,8 @@ def without_cache(model, request, candidates):
             times=np.append(request.times[-model.config.length :], request.time),
             time=request.time,
         )
-        batch = batch_of([grown], ITEMS, longer, torch.device("cpu"), timed=network.timed, own_clock=network.own_clock)
+        read = history_of(grown, ITEMS, longer, timed=network.timed, words=model._words)
+        batch = batch_of([read], torch.device("cpu"), timed=network.timed, own_clock=network.own_clock)
         with torch.inference_mode():
             logits.append(network.rank(network.read(batch)[0][-1]).item())
     return np.array(logits)
@@ -88,10 +89,10 @@ def test_a_late_event_is_put_where_it_belongs_and_an_unknown_one_is_skipped(mode
     cache.append(ITEMS + 5, int(whole.times[-1]))
     cache.append(int(whole.history[2]), int(whole.times[2]))
     if model.network.timed:
-        assert cache.items.tolist() == whole.history.tolist()
+        assert cache.history.items.tolist() == whole.history.tolist()
         np.testing.assert_allclose(model.score_state(cache), model.score([whole])[0], atol=1e-5)
     else:
-        assert sorted(cache.items.tolist()) == sorted(whole.history.tolist())
+        assert sorted(cache.history.items.tolist()) == sorted(whole.history.tolist())
 
 
 def test_an_empty_history_has_no_state_and_scores_by_popularity(model):

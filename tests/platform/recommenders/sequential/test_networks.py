@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from koinon.recommenders.protocol import Request
 from koinon.recommenders.sequential import HSTU, HSTUConfig, SASRec, SASRecConfig
-from koinon.recommenders.sequential.histories import batch_of
+from koinon.recommenders.sequential.histories import batch_of, history_of
 from koinon.recommenders.sequential.items import IdItems
 from koinon.recommenders.sequential.jagged import gap_buckets
 
@@ -41,7 +41,8 @@ def asks(*lengths, seed=0):
 
 
 def read(network, requests):
-    return network(batch_of(requests, ITEMS, LENGTH, CPU, timed=True, own_clock=network.own_clock))
+    read = [history_of(request, ITEMS, LENGTH, timed=True) for request in requests]
+    return network(batch_of(read, CPU, timed=True, own_clock=network.own_clock))
 
 
 @pytest.mark.parametrize("settings", [{}, {"gaps": True}, {"clock": "event"}, {"unit": False}])

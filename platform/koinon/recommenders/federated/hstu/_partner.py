@@ -18,6 +18,7 @@ from koinon.recommenders._search import Trial, Validator
 from koinon.recommenders.conventional import SemanticEASE, SemanticEaseConfig, popularity_prior
 from koinon.recommenders.federated.codebook import MOMENTS, codebook_moments, codebook_of
 from koinon.recommenders.federated.hstu._config import FederatedHSTUConfig
+from koinon.recommenders.federated.hstu._control import CONTROL, correction, named
 from koinon.recommenders.federated.hstu._plan import HSTUPlan, shared_names
 from koinon.recommenders.federated.hstu._steps import Steps
 from koinon.recommenders.federated.hstu.parts import is_shared, shared_part
@@ -25,6 +26,7 @@ from koinon.recommenders.protocol import Contribution, Release, Request, Task
 from koinon.recommenders.sequential import HSTU
 from koinon.recommenders.sequential._hstu import HSTUNetwork
 from koinon.recommenders.sequential.histories import Histories
+from koinon.recommenders.sequential.side import MarkWords
 from koinon.recommenders.sequential.trainer import Trainer, Training
 from koinon.space import Space
 
@@ -87,19 +89,22 @@ class FederatedHSTU(HSTU):
         histories = self._open(domain, release)
         shared = shared_part(self._hstu())
         wanted = {HSTUPlan.weight: (1,), **{name: tuple(value.shape) for name, value in shared.items()}}
+        if self.config.control:
+            wanted |= {CONTROL + name: tuple(value.shape) for name, value in shared.items()}
         if {spec.name: tuple(spec.shape) for spec in task.specs} != wanted:
             raise RecommenderError(
                 "K462", f"{self.name} has other tensors than the task asks for.", "Are all partners on one version?"
             )
         people = len(histories.users)
+        slopes = {name: torch.zeros_like(value) for name, value in shared.items()}
         if people:
             steps = Steps(
                 self._hstu(), histories, self.config, seed=int(release.info["seed"]), device=self._device
             )  # fmt: skip
             if self._kept:
                 steps.restore(self._kept)
-            steps.go()
-            self._kept = steps.state()
+            slopes = steps.go(correction(release, self._kept, self._device) if self.config.control else None)
+            self._kept = steps.state() | ({} if self._words is None else self._words.state())
         self._settle()
         changes = {
             name: value.detach().cpu().numpy().astype(np.float64) - release.arrays[name].astype(np.float64)
@@ -108,6 +113,11 @@ class FederatedHSTU(HSTU):
         weight = {"people": float(people), "root": math.sqrt(people), "equal": float(people > 0)}[self.config.weighting]
         scale = weight * _within(self.config.clip, changes)
         arrays = {name: (scale * change).astype(np.float32) for name, change in changes.items()}
+        if self.config.control:
+            held = _within(self.config.clip, {name: slope.double().cpu().numpy() for name, slope in slopes.items()})
+            arrays |= named(slopes, weight * held)
+            if people:
+                self._kept = {**self._kept, **named(slopes, held)}
         return Contribution({HSTUPlan.weight: np.array([weight], dtype=np.float32), **arrays}, n_users=domain.n_users)
 
     def receive(self, release: Release) -> None:
@@ -262,6 +272,7 @@ class FederatedHSTU(HSTU):
         self._popularity = popularity_prior(domain, None)
         if "codes" in self.config.items and "codebook" in release.arrays:
             self.codebook = codebook_of(release)
+        self._words = MarkWords.of_state(self._kept) or MarkWords.of(domain.events, self.config.marks)
         self._network = self._prepare(domain, self._space, timed=domain.events.time is not None, seed=seed)
         shared = shared_part(self._network)
         held = {name: release.arrays[name].shape for name in shared_names(release)}
@@ -277,7 +288,7 @@ class FederatedHSTU(HSTU):
                 if not np.isfinite(np.asarray(known, dtype=np.float64)).all():
                     raise RecommenderError("K463", f"{name} is not finite.", "Ask for an earlier release.")
                 value.copy_(torch.tensor(known))
-        return Histories(domain, self.config.length)
+        return Histories(domain, self.config.length, self._words)
 
     def _begin(self, domain: Domain, space: Space | None, rng: np.random.Generator) -> Histories:
         """The network as the release and the rounds have left it, or a new one, ready to score."""

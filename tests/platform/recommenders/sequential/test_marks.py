@@ -1,0 +1,156 @@
+"""Kinds and weights of events as inputs: learned from, kept, served, and left out where they are not asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from koinon.data import Interactions, Marks
+from koinon.evaluation import evaluate
+from koinon.evaluation.protocol import requests_of
+from koinon.recommenders import Request
+from koinon.recommenders.sequential import HSTU, HSTUConfig, SASRec, SASRecConfig
+from koinon.recommenders.sequential.side import LEVELS, MarkWords
+from koinon.recommenders.store import load, save
+
+ITEMS = 40
+QUICK = {"epochs": 20, "batch_users": 32, "length": 12, "width": 16, "learning_rate": 0.01, "negatives": 32}
+KINDS = {"hstu": (HSTU, HSTUConfig), "sasrec": (SASRec, SASRecConfig)}
+
+
+def model_of(kind, **settings):
+    recommender, config = KINDS[kind]
+    return recommender(config(**QUICK | settings))
+
+
+@pytest.fixture(scope="module")
+def told(make_domain):
+    """An item leads to its successor where it was liked (weight 5), to its other one where it was not (weight 1)."""
+    rng = np.random.default_rng(3)
+    liked, disliked = rng.permutation(ITEMS), rng.permutation(ITEMS)
+    histories, weights = [], []
+    for _ in range(300):
+        taken, given = [int(rng.integers(ITEMS))], []
+        for _ in range(9):
+            given.append(int(rng.choice([1, 5])))
+            taken.append(int((liked if given[-1] == 5 else disliked)[taken[-1]]))
+        histories.append((taken, np.arange(10) * 60_000))
+        weights += [*given, 5]
+    domain = make_domain(histories, ITEMS)
+    weight = np.array(weights, dtype=np.float32)
+    kind = (weight > 3).astype(np.int16)
+    marks = Marks(kind, weight, ("skip", "play"))
+    return domain.with_events(replace(domain.events, marks=marks)), liked, disliked
+
+
+def ask(items, marks):
+    return Request(history=np.array(items, dtype=np.int32), marks=marks, times=np.arange(len(items)) * 60_000)
+
+
+@pytest.mark.parametrize(("kind", "marks"), [("hstu", "weight"), ("hstu", "kind"), ("sasrec", "kind+weight")])
+def test_what_comes_next_is_learned_from_how_the_last_thing_was_liked(told, kind, marks):
+    domain, liked, disliked = told
+    model = model_of(kind, marks=marks).fit(domain, None, rng=np.random.default_rng(0))
+    well = model.score([ask([item], Marks.of(["play"], [5.0])) for item in range(ITEMS)])
+    badly = model.score([ask([item], Marks.of(["skip"], [1.0])) for item in range(ITEMS)])
+    row = np.arange(ITEMS)
+    apart = liked != disliked
+    right = (well[row, liked] > well[row, disliked]) & (badly[row, disliked] > badly[row, liked])
+    assert right[apart].mean() > 0.7
+
+
+@pytest.mark.parametrize("kind", ["hstu", "sasrec"])
+def test_kept_and_brought_back_it_reads_marks_the_same(told, tmp_path, kind):
+    domain = told[0]
+    model = model_of(kind, epochs=1, marks="kind+weight").fit(domain, None, rng=np.random.default_rng(0))
+    save(model, tmp_path, domain)
+    requests = [ask([3, 4], Marks.of(["play", None], [1.0, None])), ask([3, 4], None)]
+    np.testing.assert_array_equal(load(tmp_path, domain).score(requests), model.score(requests))
+
+
+def test_unknown_kinds_and_weights_say_nothing_and_others_count_as_the_nearest(told):
+    words = MarkWords.of(told[0].events, "kind+weight")
+    assert words.kinds == ("skip", "play")
+    assert words.levels.tolist() == [1.0, 5.0]
+    read = words.read(Marks.of(["play", "bought", None, "skip"], [9.0, -3.0, None, 2.9]), 4)
+    assert read.tolist() == [[2, 4], [0, 3], [0, 0], [1, 3]]
+    assert words.read(None, 2).tolist() == [[0, 0], [0, 0]]
+
+
+def test_a_request_without_marks_scores_as_one_of_which_nothing_is_known(told):
+    model = model_of("hstu", epochs=1, marks="kind+weight").fit(told[0], None, rng=np.random.default_rng(0))
+    nothing = Marks.of(["bought", None], [float("nan"), None])
+    np.testing.assert_array_equal(model.score([ask([1, 2], nothing)]), model.score([ask([1, 2], None)]))
+
+
+def test_many_different_weights_are_told_by_quantiles(told):
+    weight = np.random.default_rng(0).lognormal(size=len(told[0].events)).astype(np.float32)
+    events = replace(told[0].events, marks=replace(told[0].events.marks, weight=weight))
+    words = MarkWords.of(events, "weight")
+    counts = np.bincount(words.read(events.marks, len(events))[:, 1])[1:]
+    assert len(words.levels) == LEVELS
+    assert counts.min() > 0.4 * counts.mean()
+
+
+def test_marks_follow_their_events_when_a_history_is_put_in_order(told):
+    model = model_of("hstu", epochs=1, marks="weight", length=3).fit(told[0], None, rng=np.random.default_rng(0))
+    right = Request(np.array([1, 2, 3]), times=np.array([1, 2, 3]) * 9000, marks=Marks.of([None] * 3, [1, 5, 1]))
+    wrong = Request(
+        np.array([3, 9, 99, 1, 2]), times=np.array([3, 0, 1, 1, 2]) * 9000, marks=Marks.of([None] * 5, [1, 1, 5, 1, 5])
+    )
+    np.testing.assert_array_equal(model.score([wrong]), model.score([right]))
+
+
+@pytest.mark.parametrize("length", [1, 2, 6, 15])
+def test_a_kept_history_with_marks_scores_as_a_full_pass(told, length):
+    model = model_of("hstu", epochs=1, marks="kind+weight", ranking_negatives=4).fit(
+        told[0], None, rng=np.random.default_rng(0)
+    )
+    with torch.no_grad():
+        model.network.marks.normal_()
+    rng = np.random.default_rng(length)
+    items, weights = rng.integers(ITEMS, size=length), rng.choice([1.0, 5.0], size=length)
+    kinds = rng.choice(["skip", "play"], size=length)
+    whole = ask(items, Marks.of(kinds.tolist(), weights.tolist()))
+    read, grown = model.remember(whole), model.remember(ask([], None))
+    for place in range(length):
+        grown.append(int(items[place]), 60_000 * place, kind=str(kinds[place]), weight=float(weights[place]))
+    for cache in (read, grown):
+        np.testing.assert_allclose(model.score_state(cache), model.score([whole])[0], atol=1e-5)
+    np.testing.assert_allclose(grown.rank(np.arange(ITEMS)), read.rank(np.arange(ITEMS)), atol=1e-5)
+
+
+def test_events_without_marks_train_a_model_that_knows_none(make_domain, tmp_path):
+    domain = make_domain([([0, 1, 2], None), ([2, 1, 0], None)])
+    model = model_of("sasrec", epochs=1, marks="kind+weight").fit(domain, None, rng=np.random.default_rng(0))
+    save(model, tmp_path, domain)
+    assert "marks" not in model.state()
+    np.testing.assert_array_equal(load(tmp_path, domain).score([ask([1], None)]), model.score([ask([1], None)]))
+
+
+def test_where_marks_are_not_asked_for_nothing_changes_by_them(told):
+    """Weights, settings as they are written, and the checkpoint's fingerprint are those of before."""
+    domain = told[0]
+    bare = domain.with_events(Interactions(domain.events.user, domain.events.item, domain.events.time))
+    models = [model_of("hstu", epochs=1).fit(data, None, rng=np.random.default_rng(0)) for data in (domain, bare)]
+    states = [model.state() for model in models]
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        np.testing.assert_array_equal(value, states[1][name])
+    assert "marks" not in models[0].config.model_dump_json()
+    assert len({model._fingerprint(data, None, 0) for model, data in zip(models, (domain, bare), strict=True)}) == 1
+    other = model_of("hstu", epochs=1, marks="weight").fit(domain, None, rng=np.random.default_rng(0))
+    assert other._fingerprint(domain, None, 0) != models[0]._fingerprint(domain, None, 0)
+
+
+def test_a_split_hands_marks_on_to_requests(chains):
+    request = requests_of(chains.test, [3])[0]
+    assert len(request.marks) == len(request.history)
+    assert [request.marks.kinds[kind] for kind in request.marks.kind] == ["visit"] * len(request.history)
+    assert evaluate(
+        model_of("sasrec", epochs=1, marks="weight").fit(chains.train, None, rng=np.random.default_rng(0)),
+        chains.train, chains.test, slices=("all",),
+    ).mean() >= 0  # fmt: skip
