@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from koinon.data import Domain, Interactions, SplitConfig, make_split
+from koinon.data.building import item_table
 from koinon.errors import PrivacyError, RecommenderError
 from koinon.evaluation import evaluate
 from koinon.privacy.secure_sum.agreed import layout
@@ -18,13 +19,14 @@ from koinon.recommenders.federated import registry
 from koinon.recommenders.federated.hstu import FederatedHSTU, FederatedHSTUConfig, HSTUPlan
 from koinon.recommenders.federated.hstu.parts import is_shared, shared_part, template
 from koinon.recommenders.federated.totals import add_up
-from koinon.recommenders.protocol import Contribution, FederatedRecommender, Request, Total
+from koinon.recommenders.protocol import Contribution, FederatedRecommender, Release, Request, Total
 from koinon.recommenders.sequential.histories import Histories
 from koinon.recommenders.sequential.trainer import Trainer
 
 NAME = "federated_hstu"
 SMALL = {"width": 8, "length": 6, "batch_users": 64, "rounds": 3, "local_steps": 4, "epochs": 1, "negatives": 8}
 CODED = {**SMALL, "code_levels": 2, "code_words": 4}
+NOBODY = Domain("bowl", item_table([], [], []), (), Interactions(np.empty(0, np.int32), np.empty(0, np.int32)))
 EXACT = {**SMALL, "dropout": 0.0, "loss": "full", "clip": 1e6}
 
 
@@ -184,6 +186,99 @@ class TestPrivate:
         assert all(warm.arrays[name].tobytes() == cold.arrays[name].tobytes() for name in warm.arrays)
         assert int(again.state()["steps"][0]) == 2 * int(kept["steps"][0])
         assert not np.array_equal(cold.arrays["positions"], forgetful.arrays["positions"])
+
+
+class Bowl(torch.nn.Module):
+    """A partner's loss ``½ Σ slope (x - low)²`` over the one shared parameter."""
+
+    own_clock = False
+
+    def __init__(self, slope, low):
+        super().__init__()
+        self.slope, self.low = torch.tensor(slope), torch.tensor(low)
+        self.positions = torch.nn.Parameter(torch.zeros(2))
+
+    def loss(self, batch):
+        return 0.5 * (self.slope * (self.positions - self.low) ** 2).sum()
+
+
+class Bowls(FederatedHSTU):
+    """The learner as it is, over a loss whose optimum is known."""
+
+    def __init__(self, config, bowl, batches):
+        super().__init__(config)
+        self.bowl, self.users, self._device = bowl, np.arange(batches * config.batch_users), torch.device("cpu")
+
+    def _open(self, domain, release):
+        with torch.no_grad():
+            self.bowl.positions.copy_(torch.tensor(release.arrays["positions"]))
+        return self
+
+    def batch(self, users, device, *, own_clock):
+        return None
+
+    def _hstu(self):
+        return self.bowl
+
+    def _settle(self):
+        pass
+
+
+class TestDrift:
+    def test_control_variates_bring_unequal_partners_to_the_common_optimum_and_plain_averages_do_not(self):
+        """Partners that differ in size, slope and lowest point, and in the steps they take in a round."""
+        slopes, lows, sizes = ([1.0, 4.0], [6.0, 0.5]), ([1.0, -1.0], [-2.0, 3.0]), (1, 4)
+        weights = [np.sqrt(64 * size) for size in sizes]
+        pulls = [w * np.array(slope) for w, slope in zip(weights, slopes, strict=True)]
+        lowest = sum(pull * low for pull, low in zip(pulls, np.array(lows), strict=True)) / sum(pulls)
+
+        def away(control):
+            settings = {**SMALL, "rounds": 150, "local_steps": 8, "local_passes": 4, "learning_rate": 0.02}
+            plan = HSTUPlan(FederatedHSTUConfig(**settings, control=control))
+            names = ("positions", "control/positions") if control else ("positions",)
+            release = Release(0, NAME, {name: np.zeros(2, dtype=np.float32) for name in names}, {"seed": 0})
+            learners = [
+                Bowls(plan.config, Bowl(*shape), size) for *shape, size in zip(slopes, lows, sizes, strict=True)
+            ]
+            for round_ in range(1, plan.rounds + 1):
+                task = plan.task(release, round_)
+                given = {str(n): each.contribute(NOBODY, release, task) for n, each in enumerate(learners)}
+                release = plan.aggregate(release, add_up(task.specs, given))
+            return np.abs(release.arrays["positions"] - lowest).max()
+
+        assert away(control=True) < 0.1
+        assert away(control=False) > 1.0
+
+    def test_control_variates_are_kept_and_sent_within_the_clip_and_add_up_secretly(self, shop, word_space):
+        plan, release = first({**SMALL, "control": True, "clip": 0.05}, word_space)
+        names = {name for name in release.arrays if name.startswith("control/")}
+        assert {name.removeprefix("control/") for name in names} == set(release.arrays) - names
+        specs = plan.task(release, 1).specs
+        given = {}
+        for name, domain in {"a": shop.train, "b": few(shop.train, 40)}.items():
+            given[name], learner = ask(plan, release, domain, word_space)
+            kept, weight = learner.state(), given[name].arrays["weight"][0]
+            norm = np.sqrt(sum((kept[control] ** 2).sum() for control in names))
+            assert 0 < norm <= 0.05
+            for control in names:
+                np.testing.assert_allclose(given[name].arrays[control], weight * kept[control], rtol=1e-5, atol=1e-9)
+        words = layout(specs, 2)
+        arrays, users = words.unpack(np.add.reduce([words.pack(each.arrays, each.n_users) for each in given.values()]))
+        sums = Total({n: a.astype(np.float64) for n, a in arrays.items()}, users, ("a", "b"))
+        opened, secure = plan.aggregate(release, add_up(specs, given)), plan.aggregate(release, sums)
+        for name in release.arrays:
+            np.testing.assert_allclose(secure.arrays[name], opened.arrays[name], atol=1e-5)
+        assert set(plan.measures) == {spec.name for spec in specs}
+
+    def test_a_single_partner_is_not_corrected(self, shop, word_space):
+        found = [rounds(*first({**EXACT, "control": on}, word_space), {"shop": shop.train}, word_space)[0]
+                 for on in (True, False)]  # fmt: skip
+        np.testing.assert_allclose(found[0].arrays["positions"], found[1].arrays["positions"], atol=2e-5)
+
+    def test_without_them_nothing_of_them_is_written_or_sent(self, word_space):
+        plan, release = first(SMALL, word_space)
+        assert "control" not in plan.config.model_dump_json()
+        assert not any("control" in name for name in (*release.arrays, *plan.measures))
 
 
 class TestServer:

@@ -16,7 +16,7 @@ SETTINGS = {
     "federated_popularity": {"rounds": 3, "clip": 4.0},
     "federated_gram": {"pairs": 7, "clip": 5.0},
     "federated_adapters": {"rounds": 4, "width": 3, "directions": 2, "clip": 6.0},
-    "federated_hstu": {"rounds": 2, "width": 8, "length": 5, "clip": 3.0},
+    "federated_hstu": {"rounds": 2, "width": 8, "length": 5, "clip": 3.0, "control": True},
     "federated_codebook": {"levels": 2, "codes": 3, "refine": 1},
 }
 

@@ -75,6 +75,7 @@ def _of_codebook(rounds: int, codes: int) -> Outlined:
 
 
 def _of_network(plan: Any) -> tuple[Outlined, ...]:
+    from koinon.recommenders.federated.hstu._control import CONTROL
     from koinon.recommenders.federated.hstu.parts import shared_part, template
 
     unknown = 999_983  # no size that a setting would have
@@ -84,6 +85,8 @@ def _of_network(plan: Any) -> tuple[Outlined, ...]:
     shared = shared_part(template(config, unknown, "meta"))
     rounds = _rounds(plan.before + 1, plan.rounds)
     told.append(Outlined(rounds, plan.weight, ("1",), 1.0))
+    if config.control:
+        shared |= {CONTROL + name: value for name, value in shared.items()}
     for name, value in sorted(shared.items()):
         shape = tuple(DIMENSION if size == unknown else f"{size:,}" for size in value.shape)
         told.append(Outlined(rounds, name, shape, config.clip))

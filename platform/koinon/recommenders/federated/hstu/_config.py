@@ -34,6 +34,9 @@ class FederatedHSTUConfig(HSTUConfig):
     """Passes over its people a partner takes in a round at most: a small one does not run away from the release."""
     proximal: float = Field(default=0.0, ge=0)
     """Weight of half the squared distance of the shared part from the release in every step's loss (FedProx)."""
+    control: bool = Field(default=False, exclude_if=lambda on: not on)
+    """Correct the slope of every step by control variates, the mean slope of all partners less the partner's own
+    (SCAFFOLD); twice as much is sent. Left out of what is written where it is off."""
     weighting: Literal["people", "root", "equal"] = "root"
     """What a partner's change counts in the average: its people with two events or more, the root of their number, or
     the same for all."""

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from koinon.errors import PrivacyError, RecommenderError
 from koinon.recommenders.federated.codebook import MEASURE, MOMENTS, CodebookPlan
 from koinon.recommenders.federated.hstu._config import FederatedHSTUConfig
+from koinon.recommenders.federated.hstu._control import CONTROL
 from koinon.recommenders.protocol import Catalogue, Measure, Release, Task, TensorSpec, Total
 from koinon.space import Space
 from koinon.space.codebook import CodebookConfig
 
-__all__ = ["HSTUPlan", "shared_names"]
+__all__ = ["HSTUPlan", "control_names", "shared_names"]
 
 MOMENTUM, SPREAD, FLOOR = 0.9, 0.99, 1e-3
 """β₁, β₂ and τ of FedAdam."""
@@ -58,7 +59,9 @@ class HSTUPlan:
         """A partner's change is within ``clip``, times a weight of at most its people."""
         from koinon.recommenders.federated.hstu.parts import shared_part, template
 
-        names = shared_part(template(self.config, 1, "meta"))
+        names = list(shared_part(template(self.config, 1, "meta")))
+        if self.config.control:
+            names += [CONTROL + name for name in names]
         codebook = {} if self._codebook is None else {MOMENTS: MEASURE}
         return {**codebook, self.weight: Measure(norm=1.0), **{name: Measure(fresh=True) for name in names}}
 
@@ -83,6 +86,8 @@ class HSTUPlan:
         arrays: dict[str, NDArray[np.generic]] = {
             name: value.detach().numpy().astype(np.float32) for name, value in drawn.items()
         }
+        if self.config.control:
+            arrays |= {CONTROL + name: np.zeros_like(value) for name, value in arrays.items()}
         info: dict[str, float | int | str] = {"clip": self.config.clip, "seed": seed}
         if self._codebook is not None:
             begun = self._codebook.initial(catalogues, space, rng=rng)
@@ -105,18 +110,21 @@ class HSTUPlan:
         )
 
     def task(self, release: Release, round_: int) -> Task:
-        """Ask for the codebook's sums as long as it is fitted; then for the change of every shared parameter, and for
-        its weight.
+        """Ask for the codebook's sums as long as it is fitted; then for the change of every shared parameter, its
+        control variate where there is one, and their weight.
         """
         if self._codebook is not None and round_ <= self.before:
             return self._codebook.task(release, round_)
         specs = [TensorSpec(self.weight, (1,), "float32", "sum", 1.0)]
-        for name in shared_names(release):
+        for name in (*shared_names(release), *control_names(release)):
             specs.append(TensorSpec(name, release.arrays[name].shape, "float32", "sum", self.config.clip))
         return Task(round_, tuple(specs))
 
     def aggregate(self, release: Release, total: Total) -> Release:
-        """Step along the mean change; where nobody had anything to learn from the release stays."""
+        """Step along the mean change; where nobody had anything to learn from the release stays.
+
+        The common control variate is the mean of those who answered.
+        """
         if self._codebook is not None and MOMENTS in total.arrays:
             return replace(self._codebook.aggregate(release, total), recommender=self.name)
         weight = float(total.arrays[self.weight][0])
@@ -125,6 +133,8 @@ class HSTUPlan:
             array = release.arrays[name]
             mean = total.arrays[name] / weight if weight > 0 else np.zeros(array.shape)
             arrays[name] = (array.astype(np.float64) + self._step(name, mean)).astype(np.float32)
+        for name in control_names(release) if weight > 0 else ():
+            arrays[name] = (total.arrays[name] / weight).astype(np.float32)
         return Release(release.number + 1, self.name, arrays, release.info)
 
     def _step(self, name: str, mean: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -151,5 +161,10 @@ class HSTUPlan:
 
 
 def shared_names(release: Release) -> list[str]:
-    """Names of a release's shared parameters, in order; the codebook stands beside them."""
-    return sorted(set(release.arrays) - {"codebook", "centroids"})
+    """Names of a release's shared parameters, in order; codebook and control variates stand beside them."""
+    return sorted(set(release.arrays) - {"codebook", "centroids", *control_names(release)})
+
+
+def control_names(release: Release) -> list[str]:
+    """Names of a release's control variates, in order; none where the federation does without."""
+    return sorted(name for name in release.arrays if name.startswith(CONTROL))

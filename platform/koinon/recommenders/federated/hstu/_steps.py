@@ -61,8 +61,17 @@ class Steps:
             fused=True,
         )
 
-    def go(self) -> None:
+    def go(self, correction: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
         """Take a round's steps; the release is what the network holds at the beginning.
+
+        Parameters
+        ----------
+        correction
+            What is added to the shared parameters' slopes in every step, before the optimiser sees them.
+
+        Returns
+        -------
+        The shared parameters' mean slopes over the steps, of the loss alone.
 
         Raises
         ------
@@ -71,14 +80,22 @@ class Steps:
         """
         config = self.config
         release = {n: p.detach().clone() for n, p in self.network.named_parameters() if is_shared(n)}
+        slopes = {name: torch.zeros_like(value) for name, value in release.items()}
+        count = min(config.local_steps, config.local_passes * self.in_a_pass)
         self.network.train()
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
-            for _ in range(min(config.local_steps, config.local_passes * self.in_a_pass)):
-                self._step(release)
+            for _ in range(count):
+                self._step(release, slopes, correction or {})
                 self.done += 1
+        return {name: total / count for name, total in slopes.items()}
 
-    def _step(self, release: Mapping[str, torch.Tensor]) -> None:
+    def _step(
+        self,
+        release: Mapping[str, torch.Tensor],
+        slopes: Mapping[str, torch.Tensor],
+        correction: Mapping[str, torch.Tensor],
+    ) -> None:
         passes, within = divmod(self.done, self.in_a_pass)
         size = self.config.batch_users
         order = np.random.default_rng([self.seed, passes]).permutation(self.histories.users)
@@ -89,12 +106,16 @@ class Steps:
             loss = self.network.loss(batch)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        if self.config.proximal:
-            for name, value in self.network.named_parameters():
-                if name in release and value.grad is not None:
-                    value.grad += self.config.proximal * (value.detach() - release[name])
-        slopes = [value.grad for value in self.network.parameters() if value.grad is not None]
-        if not math.isfinite((loss.detach() + torch.nn.utils.get_total_norm(slopes)).item()):
+        for name, value in self.network.named_parameters():
+            if name not in release or value.grad is None:
+                continue
+            slopes[name].add_(value.grad)
+            if self.config.proximal:
+                value.grad += self.config.proximal * (value.detach() - release[name])
+            if name in correction:
+                value.grad += correction[name]
+        taken = [value.grad for value in self.network.parameters() if value.grad is not None]
+        if not math.isfinite((loss.detach() + torch.nn.utils.get_total_norm(taken)).item()):
             raise RecommenderError(
                 "K470",
                 f"The loss or its gradient is not finite in step {self.done + 1}.",
