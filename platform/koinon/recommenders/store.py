@@ -41,6 +41,7 @@ REGISTRY: dict[str, str] = {
     "sasrec": "koinon.recommenders.sequential:SASRec",
     "hstu": "koinon.recommenders.sequential:HSTU",
     "generative": "koinon.recommenders.sequential:Generative",
+    "prompted": "koinon.recommenders.llm_as_rs.prompted:PromptedRanker",
     "federated_popularity": "koinon.recommenders.federated.popularity:FederatedPopularity",
     "federated_gram": "koinon.recommenders.federated.gram:FederatedGram",
     "federated_adapters": "koinon.recommenders.federated.adapters:FederatedAdapters",

@@ -1,0 +1,1 @@
+"""Language models as recommenders: what they are asked are likelihoods and choices, never free text."""
