@@ -1,0 +1,30 @@
+"""A small decoder of bytes and capital letters, with random weights: what must hold with any model is tested on it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from koinon.space.language import open_language_model
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    transformers = pytest.importorskip("transformers")
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    folder = tmp_path_factory.mktemp("models") / "bytes"
+    letters = [("Ġ", letter) for letter in "ABCDEFGHIJKLMNOPQRST"]
+    pieces = ["<|im_end|>", "<|im_start|>", *sorted(pre_tokenizers.ByteLevel.alphabet()), *map("".join, letters)]
+    tokenizer = Tokenizer(models.BPE({piece: number for number, piece in enumerate(pieces)}, letters))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<|im_start|>", eos_token="<|im_end|>"
+    ).save_pretrained(folder)
+    torch.manual_seed(5)
+    size = {"hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 64}
+    config = transformers.LlamaConfig(
+        **size, vocab_size=len(pieces), num_hidden_layers=2, max_position_embeddings=4096, initializer_range=0.3
+    )
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    return open_language_model(f"hf:{folder}")
