@@ -41,6 +41,9 @@ COMMANDS: dict[str, CommandSpec] = {
     "tune": CommandSpec(
         "koinon.cli.tune", "Choose recommenders' settings on validation, same budget for all.", _PARTNER
     ),
+    "click": CommandSpec(
+        "koinon.cli.click", "Train models of how likely a person likes an item (AUC); with words: CTRL.", _PARTNER
+    ),
     "federation": CommandSpec(
         "koinon.cli.federation", "Found a federation, host it, decide who belongs to it, train.", _FEDERATION
     ),
