@@ -61,6 +61,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "codes": {"items": "ids+codes", "code_words": 64},
 }
 """Federations, by what differs from the first."""
+TABLE = ("alone", "federated", "codes", "pooled")
+"""What stands in the tables: one network alone at home, federated over texts, federated over semantic ids, pooled."""
 
 Splits = Mapping[str, Split]
 
@@ -283,23 +285,31 @@ def gain(arm: Sequence[float], base: Sequence[float]) -> str:
 
 def report(study: Study, names: Sequence[str]) -> None:
     """Print the tables of what is finished."""
-    columns = ("partner", "test users", "best own", "HSTU alone", "federated", "pooled", "alone + own")
-    columns += ("federated + own", "federated - alone", "federated - best own", "(federated + own) - best own")
-    columns += ("(federated + own) - (alone + own)",)
-    print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
-    for name in names:
-        own, alone, fed = (study.known(arm, name) for arm in ("own", "alone", "federated"))
-        if not (own and alone and fed):
-            continue
-        pooled = study.known("pooled", name)
+    told = {arm: {name: found for name in names if (found := study.known(arm, name))} for arm in ("own", *TABLE)}
+    ready = [name for name in names if name in told["own"] and name in told["alone"]]
+    arms = [arm for arm in TABLE if told[arm]]
+    base = {}
+    for name in ready:
+        own = told["own"][name]
         best = max(own["validation"], key=lambda arm: float(np.mean(own["validation"][arm])))
-        base = own["test"][best]
-        arms = [base, alone["test"]["network"], fed["test"]["network"], pooled and pooled["test"]["network"]]
-        arms += [alone["test"]["mixed"], fed["test"]["mixed"]]
-        cells = [f"{np.mean(values):.4f}" if values else "" for values in arms]
-        pairs = ((arms[2], arms[1]), (arms[2], base), (arms[5], base), (arms[5], arms[4]))
-        cells += [gain(*pair) for pair in pairs]
-        print(f"| {name} | {len(base):,} | " + " | ".join(cells) + " |")
+        base[name] = (best, own["test"][best])
+    head = ("partner", "test users", "best own", "", *arms, *(f"{arm} - alone" for arm in arms if arm != "alone"))
+    print("NDCG@10 on test of the networks by themselves\n\n| " + " | ".join(head) + " |\n|" + "---|" * len(head))
+    for name in ready:
+        best, values = base[name]
+        cells = [name, f"{len(values):,}", best, f"{np.mean(values):.4f}"]
+        alone = told["alone"][name]["test"]["network"]
+        found = {arm: told[arm][name]["test"]["network"] if name in told[arm] else None for arm in arms}
+        cells += [f"{np.mean(one):.4f}" if one else "" for one in found.values()]
+        cells += [gain(one, alone) if one else "" for arm, one in found.items() if arm != "alone"]
+        print("| " + " | ".join(cells) + " |")
+    arms = [arm for arm in arms if arm != "pooled"]
+    head = ("partner", "best own", *(f"{arm} + own: gain over best own" for arm in arms))
+    print("\nMixed with the own model at home\n\n| " + " | ".join(head) + " |\n|" + "---|" * len(head))
+    for name in ready:
+        mixed = [told[arm][name]["test"]["mixed"] if name in told[arm] else None for arm in arms]
+        cells = [f"{np.mean(one):.4f}: {gain(one, base[name][1])}" if one else "" for one in mixed]
+        print("| " + " | ".join((name, f"{np.mean(base[name][1]):.4f}", *cells)) + " |")
     print("\nValidation NDCG@10 of the network alone, before and after fine-tuning at home:")
     for variant in VARIANTS:
         arm = f"ablation/{variant}"
@@ -316,7 +326,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--state", type=Path, required=True, help="folder that keeps what is finished")
     parser.add_argument("--bench-data", type=Path, default=None, help="folder of the further public sets")
     parser.add_argument("--partners", default=None, help="names; default: all that the data at hand give")
-    parser.add_argument("--arms", default="federated,alone,pooled,ablation")
+    parser.add_argument("--arms", default="federated,codes,alone,pooled,ablation")
     parser.add_argument("--ablate", default="", help="names of the partners of the ablation; default: none")
     parser.add_argument("--variants", default=",".join(VARIANTS), help="of the ablation")
     parser.add_argument("--items", type=int, default=2000, help="items of a partner at most")
@@ -336,8 +346,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     splits = read_splits(names, asked.bench_data, asked.items, asked.users)
     study = Study(asked.state, splits, open_space(), asked)
     arms = asked.arms.split(",")
-    if "federated" in arms:
-        study.federation("federated", names, test=True)
+    for arm in ("federated", "codes"):
+        if arm in arms:
+            study.federation(arm, names, test=True)
     for name in names if "alone" in arms else ():
         study.alone(name)
     if "pooled" in arms:
