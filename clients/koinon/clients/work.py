@@ -105,7 +105,7 @@ def _contribute(state: PartnerState, ask: Ask) -> Contribution:
         raise PrivacyError("K612", f"{name} asks for other tensors than its policy implies.", "Ask the operator.")
     if (privacy := state.agreement.privacy) is not None:
         return _within(RoundBudget(state, ask, task, plan, privacy), state, ask, settings)
-    learner = registry.recommender(name, settings, match_key=state.key)
+    learner = registry.recommender(name, settings, match_key=state.key, partner=state)
     contribution = _worked(learner, state, ask, state.domain, task)
     metrics = {**contribution.metrics, **_validated(learner, state, ask)}
     return replace(contribution, metrics=_declared(metrics, ask))
@@ -116,7 +116,7 @@ def _within(budget: RoundBudget, state: PartnerState, ask: Ask, settings: regist
     sent = budget.sent()
     if sent is not None:
         return sent
-    learner = registry.recommender(ask.learner, settings, match_key=state.key)
+    learner = registry.recommender(ask.learner, settings, match_key=state.key, partner=state)
     return budget.release(_worked(learner, state, ask, budget.domain(), exact(budget.task)))
 
 

@@ -14,7 +14,7 @@ from koinon.errors import EvaluationError
 from koinon.fairness.groups import UNKNOWN
 from koinon.fairness.plan import GroupPlan
 
-__all__ = ["Grouping", "activity", "cross", "divide"]
+__all__ = ["Grouping", "activity", "activity_labels", "cross", "divide", "hide", "merged"]
 
 _KNOWN_AT_LEAST = 0.1
 _OTHER = "small groups together"
@@ -91,7 +91,7 @@ def divide(plan: GroupPlan, values: pl.Series, declared: pl.Series | None, minim
         K522 there is but one value, K523 almost nobody's is known, K524 a group is below the minimum and the plan does
         not say what to do with it.
     """
-    values, declared = _merged(values, plan), None if declared is None else _merged(declared, plan)
+    values, declared = merged(values, plan), None if declared is None else merged(declared, plan)
     known = values.len() - values.null_count()
     if plan.required and known < _KNOWN_AT_LEAST * max(values.len(), 1):
         raise EvaluationError(
@@ -126,7 +126,7 @@ def divide(plan: GroupPlan, values: pl.Series, declared: pl.Series | None, minim
     number = {label: place for place, label in enumerate(labels)}
     cell = np.array([number.get(value, -1) for value in values], dtype=np.int64)
     counts = np.array([sizes[label] for label in labels])
-    hidden = _hidden(counts, np.zeros((len(labels), 1), dtype=np.int64), minimum)
+    hidden = hide(counts, np.zeros((len(labels), 1), dtype=np.int64), minimum)
     return Grouping(plan.name, labels, cell, hidden, vanished, pooled, declared)
 
 
@@ -149,7 +149,7 @@ def cross(parts: Sequence[Grouping], minimum: int) -> Grouping:
     place[there] = np.arange(len(there))
     single = np.array(list(product(*(range(len(part.labels)) for part in parts))), dtype=np.int64)[there]
     margins = np.column_stack([np.zeros(len(there), dtype=np.int64), single])
-    hidden = _hidden(counts[there], margins, minimum)
+    hidden = hide(counts[there], margins, minimum)
     for axis, part in enumerate(parts):
         hidden |= part.hidden[single[:, axis]]
     cell = np.where(unknown, -1, place[combined])
@@ -168,10 +168,14 @@ def _declared(parts: Sequence[Grouping]) -> set[str]:
 
 def activity(history: NDArray[np.integer], bands: Sequence[int]) -> pl.Series:
     """Say in words how many events each person has in history."""
-    edges = list(bands)
-    words = [f"fewer than {edges[0]}", *(f"{a} to {b - 1}" for a, b in pairwise(edges))]
-    words.append(f"{edges[-1]} and more")
-    return pl.Series([words[band] for band in np.searchsorted(edges, history, side="right")], dtype=pl.String)
+    words = activity_labels(bands)
+    return pl.Series([words[band] for band in np.searchsorted(list(bands), history, side="right")], dtype=pl.String)
+
+
+def activity_labels(bands: Sequence[int]) -> list[str]:
+    """Say each band in words, lowest first."""
+    between = [f"{a} to {b - 1}" for a, b in pairwise(bands)]
+    return [f"fewer than {bands[0]}", *between, f"{bands[-1]} and more"]
 
 
 def _one_value(name: str, value: str) -> EvaluationError:
@@ -191,19 +195,20 @@ def _together(sizes: Mapping[str, int], minimum: int) -> list[str]:
     return chosen
 
 
-def _merged(values: pl.Series, plan: GroupPlan) -> pl.Series:
+def merged(values: pl.Series, plan: GroupPlan) -> pl.Series:
+    """One text or null per user: trimmed, "unknown" is nothing, and the plan's groups for the values they take in."""
     clean = values.cast(pl.String).str.strip_chars()
     clean = pl.select(pl.when(clean != "", clean.str.to_lowercase() != UNKNOWN).then(clean)).to_series()
     renamed: Mapping[str, str] = {old: new for new, olds in plan.merge.items() for old in olds}
     return clean.replace(renamed) if renamed else clean
 
 
-def _hidden(sizes: NDArray[np.int64], margins: NDArray[np.int64], minimum: int) -> NDArray[np.bool_]:
+def hide(sizes: NDArray[np.number], margins: NDArray[np.int64], minimum: int) -> NDArray[np.bool_]:
     """Cells below the minimum, and as many more as keep them from being the one unknown of a published total.
 
     ``margins`` ``int[cells, totals]`` says which total of each kind a cell adds to.
     """
-    hidden = sizes < minimum
+    hidden: NDArray[np.bool_] = sizes < minimum
     changed = True
     while changed:
         changed = False

@@ -23,7 +23,7 @@ from koinon.fairness.resampling import bootstrap_means, permuted_moments
 from koinon.fairness.results import Cell, Comparison, Estimate, Group
 from koinon.fairness.units import Units
 
-__all__ = ["Comparer"]
+__all__ = ["Comparer", "how_divided"]
 
 Doubles = NDArray[np.float64]
 
@@ -247,7 +247,7 @@ class Comparer:
             )
         return Group(
             name=name,
-            how=_how(self.plan, name),
+            how=how_divided(self.plan, name),
             unknown=grouping.unknown,
             vanished=list(grouping.vanished),
             pooled=list(grouping.pooled),
@@ -317,7 +317,8 @@ def _number(value: float, told: bool) -> float | None:
     return float(value) if told and np.isfinite(value) else None
 
 
-def _how(plan: AuditPlan, name: str) -> str:
+def how_divided(plan: AuditPlan, name: str) -> str:
+    """Say in words how a group of a plan divides people."""
     if "*" in name:
         return f"{' × '.join(name.split('*'))}, every combination"
     group = next(one for one in plan.groups if one.name == name)

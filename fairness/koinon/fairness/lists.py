@@ -16,6 +16,7 @@ from koinon.evaluation.protocol import masked_scores
 from koinon.evaluation.slices import head_items
 from koinon.fairness.exposure import attention, attention_fairness
 from koinon.fairness.metrics import METRICS
+from koinon.fairness.plan import WindowPlan
 from koinon.fairness.subject import Source
 
 __all__ = ["Given", "kinds_of_items", "look"]
@@ -53,7 +54,14 @@ class Given:
 
 
 def look(
-    source: Source, metrics: tuple[str, ...], *, k: int, patience: float, like_from: float | None, seed: int
+    source: Source,
+    metrics: tuple[str, ...],
+    *,
+    k: int,
+    patience: float,
+    like_from: float | None,
+    seed: int,
+    window: WindowPlan | None = None,
 ) -> Given:
     """Ask a source's recommender for every main test user and measure what comes.
 
@@ -69,11 +77,14 @@ def look(
         Weight from which a held-out event counts as liked.
     seed
         Of the order of equal scores in lists.
+    window
+        Only people who are asked within these days; ``None``: all.
 
     Raises
     ------
     EvaluationError
-        K530 a metric needs what the data do not hold; K501, K505 the recommender's scores cannot be used.
+        K530 a metric or the window needs what the data do not hold, K535 nobody can be asked about; K501, K505 the
+        recommender's scores cannot be used.
     """
     test, domain = source.split.test, source.known
     kinds = kinds_of_items(source) if any(METRICS[name].needs == "kinds" for name in metrics) else None
@@ -85,7 +96,7 @@ def look(
         listed.append(top_lists(scores, k, rng))
         row, column = _targets(test, rows)
         ranked.append(ranking_metrics(place(scores, row, column, k), row, len(rows), k))
-    main = np.flatnonzero(test.main)
+    main = np.flatnonzero(test.main & _within(source.name, test, window))
     lists = np.concatenate(listed)[main] if listed else np.empty((0, k), dtype=np.int32)
     rank = np.concatenate(ranked)[main] if ranked else np.empty((0, 4))
     if len(main) == 0:
@@ -173,6 +184,15 @@ def _history(test: EvaluationSet, main: NDArray[np.int64]) -> _History:
     starts = np.repeat(test.history_indptr[:-1][main], lengths)
     within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     return _History(np.repeat(np.arange(len(main)), lengths), test.history_items[starts + within], len(main))
+
+
+def _within(name: str, test: EvaluationSet, window: WindowPlan | None) -> NDArray[np.bool_]:
+    if window is None:
+        return np.ones(len(test), dtype=np.bool_)
+    if test.time is None:
+        raise EvaluationError("K530", f"{name}'s events have no time, which a window needs.", "Leave data.window out.")
+    first, after = window.milliseconds
+    return (test.time >= first) & (test.time < after)
 
 
 def _targets(test: EvaluationSet, rows: range) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

@@ -22,12 +22,15 @@ class Metric:
         One sentence, with range and source.
     needs
         What the data must hold for it.
+    span
+        Least and most. Where sums travel, figures beyond are taken to its ends.
     """
 
     title: str
     better: Literal["more", "less", "neither"]
     meaning: str
     needs: Literal["", "kinds", "labels"] = ""
+    span: tuple[float, float] = (0.0, 1.0)
 
 
 METRICS: dict[str, Metric] = {
@@ -37,7 +40,10 @@ METRICS: dict[str, Metric] = {
     "recall": Metric("recall@{k}", "more", "Share of what the person really took next that is in the list, 0 to 1."),
     "mrr": Metric("MRR@{k}", "more", "One over the place of the first item the person really took; 0 beyond the list."),
     "novelty": Metric(
-        "novelty@{k}", "neither", "Mean self-information of the listed items in bits (Vargas and Castells 2011)."
+        "novelty@{k}",
+        "neither",
+        "Mean self-information of the listed items in bits (Vargas and Castells 2011).",
+        span=(0.0, 24.0),
     ),
     "diversity": Metric(
         "diversity@{k}", "more", "Mean of 1 - cosine between the kinds of two listed items, 0 to 1.", "kinds"
@@ -48,6 +54,7 @@ METRICS: dict[str, Metric] = {
         "Kullback-Leibler divergence, in nats, of the list's kinds of item from those of the person's history, the "
         "list's smoothed with 1 % of the history's (Steck 2018).",
         "kinds",
+        (0.0, 4.7),
     ),
     "miscalibration_js": Metric(
         "miscalibration (JS)@{k}",
@@ -60,6 +67,7 @@ METRICS: dict[str, Metric] = {
         "less",
         "How much more popular the list is than the person's own history, as a share of the latter: 0 alike, 1 twice "
         "as popular (Abdollahpouri et al. 2020).",
+        span=(-1.0, 9.0),
     ),
     "cold_share": Metric("cold share@{k}", "neither", "Share of the list without any training event, 0 to 1."),
     "attention_fairness": Metric(

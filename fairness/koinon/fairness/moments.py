@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Moments", "moments_of"]
+__all__ = ["PRIOR_USERS", "Moments", "moments_of", "shrink"]
 
 Doubles = NDArray[np.float64]
 
-_PRIOR_USERS = 10.0
+PRIOR_USERS = 10.0
 """A group's spread is drawn towards the pooled one as if so many further users had shown that."""
 
 
@@ -76,14 +76,14 @@ class Moments:
         freedom = np.maximum(self.n - 1, 0.0)
         own = np.where(freedom > 0, np.nan_to_num(self.variances) * freedom, 0.0)
         with np.errstate(invalid="ignore", divide="ignore"):
-            moderated = (own + _PRIOR_USERS * self.pooled_variance[..., None, :]) / (freedom + _PRIOR_USERS)
+            moderated = (own + PRIOR_USERS * self.pooled_variance[..., None, :]) / (freedom + PRIOR_USERS)
             errors: Doubles = np.where(self.n > 0, np.sqrt(moderated / self.n), np.nan)
         return errors
 
     @property
     def freedom(self) -> Doubles:
         """Degrees of freedom behind :attr:`errors`, ``float64[..., groups, metrics]``: ``n + 9``."""
-        freedom: Doubles = np.maximum(self.n - 1, 0.0) + _PRIOR_USERS
+        freedom: Doubles = np.maximum(self.n - 1, 0.0) + PRIOR_USERS
         return freedom
 
     @property
@@ -94,18 +94,27 @@ class Moments:
         variance within; where the groups scatter no more than chance lets them, all are the overall mean.
         """
         with np.errstate(invalid="ignore", divide="ignore"):
-            noise = np.where(self.n > 0, self.pooled_variance[..., None, :] / self.n, np.inf)
-            weight = np.where(noise > 0, 1.0 / noise, 0.0)
-            means = np.nan_to_num(self.means)
-            total = weight.sum(axis=-2, keepdims=True)
-            middle = (weight * means).sum(axis=-2, keepdims=True) / total
-            scatter = (weight * (means - middle) ** 2).sum(axis=-2, keepdims=True)
-            scale = total - (weight**2).sum(axis=-2, keepdims=True) / total
-            groups = (self.n > 0).sum(axis=-2, keepdims=True)
-            between = np.maximum((scatter - (groups - 1)) / scale, 0.0)
-            keep = np.where(between > 0, between / (between + noise), 0.0)
-            shrunken: Doubles = np.where(noise > 0, middle + keep * (means - middle), means)
-        return np.where(self.n > 0, shrunken, np.nan)
+            return shrink(self.means, np.where(self.n > 0, self.pooled_variance[..., None, :] / self.n, np.inf))
+
+
+def shrink(means: Doubles, noise: Doubles) -> Doubles:
+    """:attr:`Moments.shrunken` from means and the variances of their errors, ``float64[..., groups, metrics]``.
+
+    An infinite variance: nobody has a value.
+    """
+    there = np.isfinite(noise)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        weight = np.where(noise > 0, 1.0 / noise, 0.0)
+        means = np.nan_to_num(means)
+        total = weight.sum(axis=-2, keepdims=True)
+        middle = (weight * means).sum(axis=-2, keepdims=True) / total
+        scatter = (weight * (means - middle) ** 2).sum(axis=-2, keepdims=True)
+        scale = total - (weight**2).sum(axis=-2, keepdims=True) / total
+        groups = there.sum(axis=-2, keepdims=True)
+        between = np.maximum((scatter - (groups - 1)) / scale, 0.0)
+        keep = np.where(between > 0, between / (between + noise), 0.0)
+        shrunken: Doubles = np.where(noise > 0, middle + keep * (means - middle), means)
+    return np.where(there, shrunken, np.nan)
 
 
 def moments_of(values: Doubles, group: NDArray[np.integer], groups: int) -> Moments:

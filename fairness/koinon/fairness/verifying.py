@@ -10,6 +10,8 @@ import numpy as np
 
 from koinon.errors import KoinonError
 from koinon.fairness.audit import run_audit
+from koinon.fairness.federated.judging import judge_totals
+from koinon.fairness.federated.totals import TOTALS_FILE, Totals
 from koinon.fairness.plan import PLAN_FILE, AuditPlan
 from koinon.fairness.record import Record, plan_entry
 from koinon.fairness.report import REPORT_FILE, RESULTS_FILE, render
@@ -84,7 +86,9 @@ def verify_audit(folder: Path, record: Record, *, recompute: bool = False) -> li
     checks.append(Check("results", bool(reported), f"{RESULTS_FILE} is {said}."))
     checks.append(_same_page(folder, results))
     checks.append(_verdicts(results))
-    if recompute:
+    if results.federated is not None:
+        checks += [*_from_totals(plan, folder, results), _people_unseen()]
+    elif recompute:
         checks.append(_again(plan, folder, results))
     else:
         checks.append(Check("figures", None, "not recomputed; with --recompute they are, where the data are at hand."))
@@ -121,6 +125,7 @@ def _verdicts(results: AuditResults) -> Check:
         group.name: 0 if group.vanished else sum(not cell.hidden for cell in group.cells) for group in results.groups
     }
     every = {group.name: len(group.cells) for group in results.groups}
+    answered = results.federated is None or all(one.code is None for one in results.federated.partners)
     for family in ("primary", "exploratory"):
         mine = [one for one in both if one.family == family]
         raw = [np.nan if one.p is None else one.p for one in mine]
@@ -131,7 +136,7 @@ def _verdicts(results: AuditResults) -> Check:
             if one.tolerance is None:
                 continue
             lo, hi = (np.nan if end is None else end for end in (one.lo, one.hi))
-            whole = isinstance(one, Provider) or one.cells == shown[one.group] == every[one.group]
+            whole = isinstance(one, Provider) or (one.cells == shown[one.group] == every[one.group] and answered)
             if judge(one.tolerance, lo, hi, p, complete=whole)[0] != one.verdict:
                 return Check("verdicts", False, f"A verdict {one.verdict!r} does not follow from its figures.")
     if worst_of([one.verdict for one in both if one.verdict is not None]) != results.verdict:
@@ -151,6 +156,28 @@ def _again(plan: AuditPlan, folder: Path, results: AuditResults) -> Check:
     if different:
         return Check("figures", False, f"Computed again, {', '.join(different)} are other than reported.")
     return Check("figures", True, "Computed again from the data, every figure is as reported.")
+
+
+def _from_totals(plan: AuditPlan, folder: Path, results: AuditResults) -> list[Check]:
+    """An audit of a federation: everything follows from the sums, which are all that anybody has seen."""
+    assert results.federated is not None
+    path = folder / TOTALS_FILE
+    if not path.is_file():
+        return [Check("totals", None, f"{TOTALS_FILE} is not there: ask for it.")]
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != results.federated.totals_sha256:
+        return [Check("totals", False, f"{TOTALS_FILE} is not the one that the results name: it was changed.")]
+    totals = Totals.read(path)
+    checks = [Check("totals", True, f"{TOTALS_FILE} is the one that the results name.")]
+    there, here = (one.model_dump(mode="json") for one in (results, judge_totals(plan, results.record, totals)))
+    different = [name for name in there if name not in _PASSING and not _close(there[name], here[name])]
+    if different:
+        return [*checks, Check("figures", False, f"From the totals, {', '.join(different)} are other than reported.")]
+    return [*checks, Check("figures", True, "Computed again from the partners' total, every figure is as reported.")]
+
+
+def _people_unseen() -> Check:
+    return Check("sums", None, "whether partners added up their people as the plan says: only they can see them.")
 
 
 def _close(one: object, other: object) -> bool:

@@ -50,6 +50,19 @@ def plan(
     partner: Annotated[
         list[Path] | None, typer.Option("--partner", help="A partner's folder; may be repeated.", file_okay=False)
     ] = None,
+    federated: Annotated[
+        Path | None,
+        typer.Option(help="Instead: a federation's file; its partners answer with sums, no rows leave them."),
+    ] = None,
+    released: Annotated[
+        Path | None,
+        typer.Option(help="With --federated: output folder of its run, whose releases are audited.", file_okay=False),
+    ] = None,
+    epsilon: Annotated[
+        float | None, typer.Option(help="With --federated: privacy budget of the audit, charged to the partners.")
+    ] = None,
+    delta: Annotated[float, typer.Option(help="With --epsilon.")] = 1e-6,
+    people: Annotated[int, typer.Option(help="With --epsilon: more people than any partner has.")] = 100_000,
     name: Annotated[str, typer.Option(help="Of the audit; default: the folder's.")] = "",
     recommender: Annotated[str, typer.Option("--recommender", "-r", help="Fitted for the audit.")] = "ease",
     config: Annotated[Path | None, typer.Option("--config", "-c", help="Its settings, a TOML file.")] = None,
@@ -58,6 +71,9 @@ def plan(
     ] = None,
     attribute: Annotated[
         list[str] | None, typer.Option("--attribute", help="May be repeated; default: all that are declared.")
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="The space of a recommender that reads texts; default: the packaged one.")
     ] = None,
     tolerance: Annotated[float, typer.Option(help="Largest accepted difference of NDCG between two groups.")] = 0.03,
     protocol: Annotated[
@@ -82,30 +98,41 @@ def plan(
 
     from koinon.fairness.conduct import enter
     from koinon.fairness.drafting import draft, write_plan
+    from koinon.fairness.plan import PrivacyPlan
     from koinon.fairness.subject import DATASET
 
     def relative(path: Path) -> str:
         return os.path.relpath(path.resolve(), folder.resolve())
 
     sources = [*(DATASET + one for one in dataset or ()), *(relative(one) for one in partner or ())]
-    if not sources:
-        raise typer.BadParameter("give --dataset NAME or --partner DIR")
-    settings = tomllib.loads(config.read_text(encoding="utf-8")) if config else {}
-    drafted = draft(
-        name or folder.resolve().name,
-        sources,
-        folder,
-        recommender=recommender,
-        settings=settings,
-        kept=kept,
-        attributes=attribute or (),
-        tolerance=tolerance,
-        protocol=protocol,
-        basis=basis,
-        like_from=like_from,
-        federation=relative(federation) if federation else None,
-        record=relative(record) if record else None,
-    )
+    if (federated is None) != (released is None) or (federated is None) != bool(sources):
+        raise typer.BadParameter("give --dataset NAME, --partner DIR, or --federated FILE with --released DIR")
+    chosen: dict[str, Any] = {
+        "attributes": attribute or (),
+        "tolerance": tolerance,
+        "basis": basis,
+        "record": relative(record) if record else None,
+    }
+    title = name or folder.resolve().name
+    if federated is not None and released is not None:
+        from koinon.server.auditing import plan_federated
+
+        budget = None if epsilon is None else PrivacyPlan(epsilon=epsilon, delta=delta, people=people)
+        drafted = plan_federated(folder, title, federated, released, kept=kept or "deployed", privacy=budget, **chosen)
+    else:
+        drafted = draft(
+            title,
+            sources,
+            folder,
+            recommender=recommender,
+            settings=tomllib.loads(config.read_text(encoding="utf-8")) if config else {},
+            kept=kept,
+            encoder=encoder,
+            protocol=protocol,
+            like_from=like_from,
+            federation=relative(federation) if federation else None,
+            **chosen,
+        )
     path = write_plan(folder, drafted)
     with _record(folder, drafted.record) as (book, kind):
         _, sha256, recorded = enter(folder, book, kind)
@@ -124,9 +151,19 @@ def run(
     fail_on: Annotated[
         FailOn | None, typer.Option("--fail-on", help="End with status 6 at this verdict or a worse one.")
     ] = None,
+    processes: Annotated[
+        bool,
+        typer.Option(
+            "--processes/--simulation",
+            help="Of a federation: one SuperNode process per partner, or Flower's simulation.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Enter the folder's plan, compute what it says, and write results.json and report.html beside it."""
+    """Enter the folder's plan, compute what it says, and write results.json and report.html beside it.
+
+    Where the plan is of a federation, its partners are asked once; what they answered stays in totals.json.
+    """
     from koinon.errors import EvaluationError
     from koinon.fairness.conduct import conduct
     from koinon.fairness.plan import PLAN_FILE, AuditPlan
@@ -139,7 +176,17 @@ def run(
             typer.echo(f"{step} …", err=True)
 
     with _record(folder, planned.record) as (book, kind):
-        results = conduct(folder, book, kind, say=say)
+        if planned.federated is None:
+            results = conduct(folder, book, kind, say=say)
+        else:
+            import signal
+
+            from koinon.server.auditing import conduct_federated
+
+            # a pipeline's stop is as good as Ctrl-C: everything started is ended on the way out
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            mode: Literal["simulation", "processes"] = "processes" if processes else "simulation"
+            results = conduct_federated(folder, book, kind, mode=mode, say=say)
     if as_json:
         typer.echo(results.to_json(), nl=False)
     else:

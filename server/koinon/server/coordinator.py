@@ -109,7 +109,8 @@ class Coordinator:
         try:
             self._gather(state, wait=self.config.deadlines.join)
             finals = {learner.name: self._train(learner, state) for learner in self.config.learners}
-            self._deliver(finals, state)
+            if learned := {name: final for name, final in finals.items() if name in registry.LEARNERS}:
+                self._deliver(learned, state)
         finally:
             shutil.rmtree(self._scratch, ignore_errors=True)
         self.checkpoints.finish(state)

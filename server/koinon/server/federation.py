@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -195,6 +196,30 @@ class FederationConfig(Terms):
         listed = [each for each in self.learners if each.name == learner]
         kept = listed or [LearnerConfig(name=learner)]
         return FederationConfig.model_validate({**dict(self), "learners": tuple(kept)})
+
+    def asking(
+        self,
+        question: str,
+        settings: Mapping[str, Value],
+        privacy: PrivacyConfig | None,
+        partners: Mapping[str, Path],
+    ) -> FederationConfig:
+        """Some of the same partners, asked a question (:data:`koinon.recommenders.federated.registry.QUESTIONS`).
+
+        Nothing else may leave them: no learner is trained, no figures are told.
+
+        Raises
+        ------
+        ConfigError
+            K103 they are fewer than the policy's minimum.
+        RecommenderError
+            K440, K441 no such question, or not with these settings.
+        PrivacyError
+            K660-K676 the question cannot be asked under the budget.
+        """
+        asked = (LearnerConfig(name=question, settings=dict(settings)),)
+        changes = {"learners": asked, "metrics": (), "privacy": privacy, "partners": dict(partners)}
+        return FederationConfig.from_dict({**dict(self), **changes}, source="the federation to be asked")
 
     def check_folders(self) -> None:
         """Raise ``ConfigError`` K110 for a partner whose folder has no ``partner.toml``."""

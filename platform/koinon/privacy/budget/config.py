@@ -48,8 +48,8 @@ class PrivacyConfig(Config):
     """``distributed``: share of the least cohort that adds its noise and does not tell it, above 0 and at most 1."""
     runs: int = Field(default=1, ge=1)
     """Whole trainings that the budget is to last."""
-    audits: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the budget that is kept for audits."""
+    audits: float = Field(default=0.0, ge=0, le=1)
+    """Share of the budget that is kept for audits; 1 leaves nothing to train with."""
     sampling: float = 1.0
     """Share of its people that a partner draws at random for a round. Every learner reads them all, so nothing but 1
     is sound: less would claim an amplification."""

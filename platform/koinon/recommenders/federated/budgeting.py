@@ -73,16 +73,18 @@ def prices(privacy: PrivacyConfig, learners: Mapping[str, Settings], partner: st
     Raises
     ------
     PrivacyError
-        K669 as the plans' ``shares``.
+        K669 as the plans' ``shares``, K676 an audit wants more than is kept for audits.
     RecommenderError
         K440, K441 as :func:`koinon.recommenders.federated.registry.plan`.
     """
-    rounds = {name: registry.plan(name, settings).shares() for name, settings in learners.items()}
-    of_events = [name for name, shares in rounds.items() if any(shares)]
-    part = (1 - privacy.audits) / (privacy.runs * max(len(of_events), 1))
+    plans = {name: registry.plan(name, settings) for name, settings in learners.items()}
+    rounds = {name: plan.shares() for name, plan in plans.items()}
+    of_events = [name for name, shares in rounds.items() if any(shares) and name in registry.LEARNERS]
+    trained = (1 - privacy.audits) / (privacy.runs * max(len(of_events), 1))
     copies = privacy.copies(partner)
     found = {}
-    for name in learners:
+    for name, plan in plans.items():
+        part = plan.part(privacy) if isinstance(plan, registry.Question) else trained
         for number, shares in enumerate(rounds[name], 1):
             if not shares:
                 found[name, number] = Price(name, number, 0.0, shares, ())
@@ -126,7 +128,8 @@ def check_policy(
             f"Figures would leave without noise: {', '.join(sorted(metrics))}.",
             "Set metrics = [] under a budget; partners still see their own.",
         )
-    if split.minimum_item_events > 1:
+    # a question takes the catalogue as given, as it does the model that it asks about
+    if split.minimum_item_events > 1 and not set(learners) <= set(registry.QUESTIONS):
         raise PrivacyError(
             "K667",
             f"An item enters the catalogue with its {split.minimum_item_events}nd event or later, so that one person"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from inspect import signature
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 from koinon.errors import RecommenderError
 from koinon.recommenders.protocol import FederatedRecommender, FederationPlan
 
-__all__ = ["LEARNERS", "Entry", "Stateful", "plan", "recommender", "restore", "state"]
+if TYPE_CHECKING:
+    from koinon.privacy.budget import PrivacyConfig
+
+__all__ = ["LEARNERS", "QUESTIONS", "Entry", "Question", "Stateful", "plan", "recommender", "restore", "state"]
 
 Settings = Mapping[str, bool | int | float | str]
 
@@ -40,6 +43,26 @@ LEARNERS: dict[str, Entry] = {
     "federated_codebook": Entry("koinon.recommenders.federated.codebook", "CodebookPlan", "FederatedCodebook"),
 }
 """Every learner a federation can name."""
+
+QUESTIONS: dict[str, Entry] = {
+    "federated_audit": Entry("koinon.fairness.federated", "AuditRounds", "AuditedPartner"),
+}
+"""What else partners may be asked for in rounds: nothing is learned, so nobody is given a release to adopt."""
+
+
+@runtime_checkable
+class Question(Protocol):
+    """The plan of a question: its part of a budget is not a learner's."""
+
+    def part(self, privacy: PrivacyConfig) -> float:
+        """Share of the whole budget that it takes, of what is kept for audits.
+
+        Raises
+        ------
+        PrivacyError
+            K676 it wants more.
+        """
+        ...
 
 
 @runtime_checkable
@@ -97,7 +120,7 @@ def restore(made: FederationPlan, kept: Mapping[str, NDArray[np.generic]]) -> No
 
 
 def _build(name: str, half: str, settings: Settings, private: Mapping[str, object]) -> Any:
-    entry = LEARNERS.get(name)
+    entry = LEARNERS.get(name) or QUESTIONS.get(name)
     if entry is None:
         raise RecommenderError(
             "K440", f"There is no federated learner called {name}.", f"Choose one of {', '.join(LEARNERS)}."

@@ -1,0 +1,104 @@
+"""A first plan for an audit of a federation whose partners' folders are at hand. It looks at attributes alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from koinon.data import Tables
+from koinon.errors import EvaluationError
+from koinon.fairness.drafting import MINIMUM, MOST_VALUES, bands_of, is_group
+from koinon.fairness.federated.partner import DEPLOYED
+from koinon.fairness.plan import AuditPlan, FederatedPlan, PrivacyPlan
+from koinon.fairness.subject import open_tables
+
+__all__ = ["draft_federated"]
+
+
+def draft_federated(
+    name: str,
+    partners: Mapping[str, Path],
+    federated: FederatedPlan,
+    releases: Mapping[str, str],
+    *,
+    kept: str = DEPLOYED,
+    attributes: Sequence[str] = (),
+    tolerance: float = 0.03,
+    basis: str = "",
+    privacy: PrivacyPlan | None = None,
+    record: str | None = None,
+) -> AuditPlan:
+    """Propose a plan.
+
+    Groups are the attributes that somebody declares, activity, and the partners themselves. Of an attribute the values
+    with enough people over all partners are counted; whoever has another one counts as unknown. NDCG is asked over each
+    with one tolerance. Without noise recall and the popularity of lists are looked at as well; with noise every further
+    figure would make all others less exact.
+
+    Parameters
+    ----------
+    name
+        Of the audit.
+    partners
+        Name to folder.
+    federated, releases, kept
+        As in a plan.
+    attributes
+        Default: all that anybody declares.
+    tolerance, basis, privacy, record
+        As in a plan.
+
+    Raises
+    ------
+    EvaluationError
+        K512 nobody declares an attribute, K525 a sensitive one without consent or basis.
+    ConfigError
+        K103 what was asked for is no plan.
+    """
+    tables: dict[str, Tables] = {}
+    declared: dict[str, list[str]] = {}
+    for partner, folder in partners.items():
+        found = open_tables(str(folder.resolve()), Path(), (), basis)
+        mine = [column for column in found.users.columns if column != "user_id"]
+        wanted = tuple(column for column in mine if column in attributes or not attributes)
+        tables[partner] = open_tables(str(folder.resolve()), Path(), wanted, basis)
+        for column in wanted:
+            declared.setdefault(column, []).append(partner)
+    if missing := [attribute for attribute in attributes if attribute not in declared]:
+        raise EvaluationError("K512", f"No partner declares {missing[0]!r}.", f"Declared: {', '.join(declared)}.")
+    groups = [group for column, at in declared.items() if (group := _group(column, at, tables))]
+    if bands := bands_of(list(tables.values())):
+        groups.append({"name": "activity", "by": "activity", "bands": bands, "small": "withhold"})
+    groups.append({"name": "partner", "by": "partner", "small": "withhold"})
+    raw: dict[str, object] = {
+        "name": name,
+        "question": "Does any group of people get clearly worse lists than another, over all partners together?",
+        "system": {"kept": kept, "release": dict(releases)},
+        "data": {"sources": list(partners), "basis": basis},
+        "groups": groups,
+        "primary": [{"metric": "ndcg", "group": group["name"], "tolerance": tolerance} for group in groups],
+        "exploratory": [] if privacy else ["recall", "novelty", "popularity_lift"],
+        "minimum_cell": MINIMUM,
+        "federated": federated.model_dump(mode="json"),
+        "privacy": None if privacy is None else privacy.model_dump(mode="json"),
+        "record": record,
+    }
+    return AuditPlan.from_dict(raw, source="the plan")
+
+
+def _group(column: str, at: Sequence[str], tables: Mapping[str, Tables]) -> dict[str, Any] | None:
+    """A group of an attribute; nothing where it has not two values with enough people."""
+    columns = [tables[partner].users[column] for partner in at]
+    if not all(is_group(one, most=None) for one in columns):
+        return None
+    people: Counter[str] = Counter()
+    for one in columns:
+        people.update(str(value) for value in one.drop_nulls())
+    # many may not be asked about: only what is well above the minimum is counted
+    values = sorted(value for value, count in people.most_common(MOST_VALUES) if count >= 3 * MINIMUM)
+    if len(values) < 2:
+        return None
+    group = {"name": column, "values": values, "small": "withhold"}
+    return group if len(at) == len(tables) else {**group, "at": list(at)}

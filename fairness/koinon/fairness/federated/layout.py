@@ -1,0 +1,178 @@
+"""Which sums an audit's plan asks for: the cells of every grouping, fixed before anybody is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from koinon.fairness.cells import activity_labels
+from koinon.fairness.metrics import METRICS
+from koinon.fairness.plan import AuditPlan, GroupPlan
+from koinon.recommenders.protocol import TensorSpec
+
+__all__ = ["GAINS", "PEOPLE", "SQUARES", "SUMS", "Division", "Layout", "gains_of"]
+
+Doubles = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+PEOPLE, SUMS, SQUARES, GAINS = "people", "sums", "squares", "gains"
+
+
+@dataclass(frozen=True)
+class Division:
+    """The cells of one group, or of several crossed.
+
+    Attributes
+    ----------
+    name
+        As in a plan.
+    labels
+        Cells, in the order of their numbers; people of none of them are counted in one more, the last.
+    parts
+        For each group that is crossed, the number of its label in each cell, ``int64[parts, cells]``.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    parts: Labels
+
+    @property
+    def size(self) -> int:
+        """Rows in the sums: cells, and one for everybody else."""
+        return len(self.labels) + 1
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything lies in an audit's sums.
+
+    A person's figure ``v`` travels as ``x = (v - low) / (high - low) - 1/2`` with its metric's span, taken to the ends
+    where it lies beyond: between -1/2 and 1/2 a person moves sums and squares least.
+
+    Parameters
+    ----------
+    plan
+        Of a federation.
+    """
+
+    plan: AuditPlan
+
+    @cached_property
+    def divisions(self) -> tuple[Division, ...]:
+        """Groups, then intersections."""
+        single = {group.name: _labels(group, self.plan.data.sources) for group in self.plan.groups}
+        found = [Division(name, labels, np.arange(len(labels))[None]) for name, labels in single.items()]
+        for names in self.plan.intersections:
+            every = list(product(*(single[name] for name in names)))
+            place = np.array(list(product(*(range(len(single[name])) for name in names))), dtype=np.int64)
+            found.append(Division("*".join(names), tuple(" × ".join(words) for words in every), place.T))
+        return tuple(found)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """As in the plan."""
+        return self.plan.metrics
+
+    @property
+    def rows(self) -> int:
+        """Of the sums."""
+        return sum(division.size for division in self.divisions)
+
+    def starts(self) -> list[int]:
+        """First row of each division."""
+        sizes = [division.size for division in self.divisions]
+        return [sum(sizes[:place]) for place in range(len(sizes))]
+
+    def specs(self) -> tuple[TensorSpec, ...]:
+        """Return the tensors of the one round.
+
+        What one person may add (L2): with G divisions and M metrics √(GM) to ``people``, half of it to ``sums``, a
+        quarter to ``squares``, since it is in one cell of each division; √5 to ``gains``.
+        """
+        shape = (self.rows, len(self.metrics))
+        person = float(np.sqrt(len(self.divisions) * len(self.metrics)))
+        clips = {PEOPLE: person, SUMS: person / 2, SQUARES: person / 4}
+        specs = [TensorSpec(name, shape, "float64", "sum", clip) for name, clip in clips.items()]
+        if self.gains:
+            specs.append(TensorSpec(GAINS, (len(self.plan.data.sources), 5), "float64", "sum", float(np.sqrt(5))))
+        return tuple(specs)
+
+    @property
+    def gains(self) -> bool:
+        """Whether partners' own gains are asked for: a row per partner, see :func:`gains_of`."""
+        return self.plan.federated is not None and self.plan.federated.gains
+
+    @cached_property
+    def spans(self) -> Doubles:
+        """``float64[2, metrics]``: low ends and widths."""
+        spans = np.array([METRICS[name].span for name in self.metrics])
+        return np.stack([spans[:, 0], spans[:, 1] - spans[:, 0]])
+
+    def standard(self, values: Doubles) -> Doubles:
+        """Figures ``float64[..., metrics]`` as they travel."""
+        low, width = self.spans
+        scaled: Doubles = np.clip((values - low) / width, 0.0, 1.0) - 0.5
+        return scaled
+
+    def number(self, division: Division, values: Mapping[str, Sequence[str | None]]) -> Labels:
+        """Which row of a division each person is counted in, ``int64[people]``.
+
+        Parameters
+        ----------
+        division
+            One of :attr:`divisions`.
+        values
+            Group to the value of each person, or ``None``.
+        """
+        names = division.name.split("*")
+        by_label = {label: place for place, label in enumerate(division.labels)}
+        rows = zip(*(values[name] for name in names), strict=True)
+        last = len(division.labels)
+        return np.array(
+            [last if None in row else by_label.get(" × ".join(map(str, row)), last) for row in rows], dtype=np.int64
+        )
+
+    def sums(self, values: Doubles, people: Mapping[str, Sequence[str | None]]) -> dict[str, Doubles]:
+        """Add people up.
+
+        Parameters
+        ----------
+        values
+            ``float64[people, metrics]``; nan where somebody has no figure.
+        people
+            Group to the value of each person, or ``None``.
+
+        Returns
+        -------
+        ``people``, ``sums`` and ``squares``, ``float64[rows, metrics]`` each.
+        """
+        known = np.isfinite(values)
+        figures = np.where(known, self.standard(np.where(known, values, 0.0)), 0.0)
+        found = {name: np.zeros((self.rows, len(self.metrics))) for name in (PEOPLE, SUMS, SQUARES)}
+        for start, division in zip(self.starts(), self.divisions, strict=True):
+            row = start + self.number(division, people)
+            for name, part in ((PEOPLE, known.astype(np.float64)), (SUMS, figures), (SQUARES, figures**2)):
+                np.add.at(found[name], row, part)
+        return found
+
+
+def gains_of(deployed: Doubles, local: Doubles) -> Doubles:
+    """One partner's row of ``gains``, ``float64[5]``.
+
+    People, the sums of their figures under the own local model and under the deployed one (0 to 1 each), of the
+    squared differences, and how many are served worse.
+    """
+    difference = deployed - local
+    row = [len(deployed), local.sum(), deployed.sum(), (difference**2).sum(), (difference < 0).sum()]
+    return np.array(row, dtype=np.float64)
+
+
+def _labels(group: GroupPlan, sources: Sequence[str]) -> tuple[str, ...]:
+    if group.by == "activity":
+        return tuple(activity_labels(group.bands))
+    return tuple(sources) if group.by == "partner" else tuple(dict.fromkeys(group.values))
