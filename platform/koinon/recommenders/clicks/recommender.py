@@ -21,13 +21,14 @@ from koinon.space import Space
 __all__ = ["AutoIntRanker", "ClickRanker", "DCNv2Ranker", "DeepFMRanker"]
 
 Scores = NDArray[np.float32]
+HELD_OUT = 0.05
 
 
 class ClickRanker(Ranked):
     """Scores by a click network's logits.
 
-    Events are likes; for each ``config.negatives`` items are drawn that the person has not had, in training alone. The
-    network trains for ``config.epochs``; a domain has no dislikes to stop early by. It knows a person by the row in
+    Events are likes; for each ``config.negatives`` items are drawn that the person has not had, in training alone. A
+    twentieth of these rows, drawn too, is held out to stop early by. It knows a person by the row in
     ``Domain.user_ids``, not by the history: a stranger gets the scores of an unknown person.
     The id of an item without events is read as unknown.
     """
@@ -36,7 +37,7 @@ class ClickRanker(Ranked):
     config_type: ClassVar[type[NetworkConfig]]
 
     def __init__(self, config: NetworkConfig | None = None) -> None:
-        self.config = config or self.config_type(epochs=5)
+        self.config = config or self.config_type()
         self._model: NetworkClicks | None = None
         self._seen: NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
 
@@ -106,9 +107,12 @@ def _rows_of(domain: Domain, negatives: int, rng: np.random.Generator) -> ClickD
     person, item = np.concatenate((events.user, user[free])), np.concatenate((events.item, drawn[free]))
     label = np.concatenate((np.ones(len(events)), np.zeros(int(free.sum())))).astype(np.float32)
     rows = Rows(person, item, label, np.zeros(len(person), dtype=np.int64))
-    none = rows.take(slice(0, 0))
+    held = rng.random(len(rows)) < HELD_OUT
+    if not 0 < label[held].sum() < held.sum():  # too few to tell one epoch from another
+        held[:] = False
     people = coded_people({"user": [*domain.user_ids, ""]}, np.arange(domain.n_users))
-    return ClickData(domain.name, people, coded_items(domain.items, np.arange(items)), rows, none, none)
+    things = coded_items(domain.items, np.arange(items))
+    return ClickData(domain.name, people, things, rows.take(~held), rows.take(held), rows.take(slice(0, 0)))
 
 
 class DeepFMRanker(ClickRanker):

@@ -1,0 +1,124 @@
+"""The click table on ML-1M by CTRL's protocol: every model, CTRL beside its own network, paired over people.
+
+    python -m bench.ctr --out measured --seeds 1 --arms autoint-published,dcnv2,ctrl-dcnv2
+
+Settings lie in ``bench/configs/clicks``; they were chosen on validation. An arm that is trained is not trained again,
+one that was interrupted goes on. Every call ends by writing ``ctr.md``. Test rows are read by the arms asked for here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from koinon.config import write_atomically
+from koinon.data.public import get
+from koinon.evaluation.clicks import click_gains
+from koinon.recommenders.clicks import ClickData, NetworkConfig, click_data, train_clicks
+from koinon.recommenders.clicks.training import click_config_type, kept_chances
+from koinon.space import open_space
+
+CONFIGS = Path(__file__).parent / "configs" / "clicks"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A row of the table: its model, and the arm that it is held against."""
+
+    model: str
+    title: str
+    against: str | None = None
+
+
+ARMS = {
+    "logistic": Arm("logistic", "logistic regression"),
+    "trees": Arm("trees", "boosted trees"),
+    "autoint-published": Arm("autoint", "AutoInt, settings as published"),
+    "dcnv2-published": Arm("dcnv2", "DCNv2, settings as published"),
+    "ctrl-dcnv2-published": Arm("dcnv2", "CTRL on DCNv2, settings as published", "dcnv2-published"),
+    "deepfm": Arm("deepfm", "DeepFM"),
+    "dcnv2": Arm("dcnv2", "DCNv2"),
+    "autoint": Arm("autoint", "AutoInt"),
+    "ctrl-dcnv2": Arm("dcnv2", "CTRL on DCNv2", "dcnv2"),
+    "ctrl-autoint": Arm("autoint", "CTRL on AutoInt", "autoint"),
+}
+
+
+def settings(name: str) -> Any:
+    """What ``bench/configs/clicks`` holds for an arm, or the model's defaults."""
+    kind, file = click_config_type(ARMS[name].model), CONFIGS / f"{name}.toml"
+    return kind.from_toml(file) if file.exists() else kind()
+
+
+def measure(name: str, seed: int, data: ClickData, out: Path) -> dict[str, Any]:
+    """An arm's report, from disk where it is there."""
+    folder = out / f"{name}-{seed}"
+    report = folder / "report.json"
+    if not report.exists():
+        config = settings(name)
+        told = config.alignment if isinstance(config, NetworkConfig) else None
+        space = None if told is None else open_space(told.encoder)
+
+        def say(standing: Any) -> None:
+            if standing.epoch_over:
+                print(
+                    f"{name} {seed} {standing.phase} {standing.epoch}: {standing.metric}", file=sys.stderr, flush=True
+                )
+
+        found = train_clicks(ARMS[name].model, config, data, space, seed=seed, folder=folder, on_progress=say).report
+        write_atomically(report, json.dumps(found, indent=2) + "\n")
+    read: dict[str, Any] = json.loads(report.read_text())
+    return read
+
+
+def table(data: ClickData, out: Path, seeds: int) -> str:
+    """Markdown of every arm and seed that is measured."""
+    lines = [
+        "| model | seed | AUC | GAUC | log loss | known people | new people | AUC over own network | ms p50 / p95 |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, arm in ARMS.items():
+        for seed in range(seeds):
+            folder = out / f"{name}-{seed}"
+            if not (folder / "report.json").exists():
+                continue
+            report = json.loads((folder / "report.json").read_text())
+            figures = [cell(report["test"][metric]) for metric in ("auc", "gauc", "log_loss")]
+            by_person = [f"{report['test_by_person'][who]['auc']:.4f}" for who in ("known", "new")]
+            base = out / f"{arm.against}-{seed}"
+            gained = ""
+            if arm.against is not None and (base / "report.json").exists():
+                ours, theirs = kept_chances(folder, data), kept_chances(base, data)
+                gain = click_gains(data.test.label, ours, theirs, data.test.person)["auc"]
+                gained = f"{gain.gain:+.4f} [{gain.lo:+.4f}, {gain.hi:+.4f}], p = {gain.p:.3f}"
+            latency = f"{report['serving']['p50_ms']:.2f} / {report['serving']['p95_ms']:.2f}"
+            lines.append(f"| {' | '.join([arm.title, str(seed), *figures, *by_person, gained, latency])} |")
+    return "\n".join(lines) + "\n"
+
+
+def cell(found: dict[str, float]) -> str:
+    """A figure with its interval."""
+    return f"{found['mean']:.4f} [{found['lo']:.4f}, {found['hi']:.4f}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--arms", default=",".join(ARMS), help="as they stand in ARMS")
+    parser.add_argument("--seeds", type=int, default=1)
+    arguments = parser.parse_args()
+    data = click_data("ml-1m", get("ml-1m"))
+    for name in arguments.arms.split(","):
+        for seed in range(arguments.seeds):
+            measure(name, seed, data, arguments.out)
+    written = table(data, arguments.out, arguments.seeds)
+    write_atomically(arguments.out / "ctr.md", written)
+    print(written, end="")
+
+
+if __name__ == "__main__":
+    main()
