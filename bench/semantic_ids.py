@@ -2,8 +2,10 @@
 
     python bench/semantic_ids.py --shapes 3x64,3x256,4x256 --out semantic-ids.json
 
-For every partner: items that share all their words, how evenly words are used, and how well neighbours keep together.
-Catalogues are those of the training split, vectors come from the cache. Prints one table a shape.
+For every partner: items that share all their words, how evenly words are used, and how well neighbours keep together;
+for pairs of partners whether words mean the same in both. *shared* is the federation's codebook, *centred* the same
+where every partner takes the mean of its vectors off first, *own* the partner's. Catalogues are those of the training
+split, vectors come from the cache. Prints two tables a shape.
 """
 
 from __future__ import annotations
@@ -13,17 +15,20 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from koinon.config import write_atomically
-from koinon.data import make_split
+from koinon.data import Domain, make_split
 from koinon.data.public import DEMO_PARTNERS, demo_split_config, demo_tables
 from koinon.recommenders.federated.codebook import CodebookPlan, FederatedCodebook, codebook_of
+from koinon.recommenders.federated.identities import identity_key
 from koinon.recommenders.federated.totals import add_up
 from koinon.space import Space, open_space
-from koinon.space.code_quality import CodeQuality, code_quality
+from koinon.space.code_quality import CodeAgreement, CodeQuality, code_agreement, code_quality
 from koinon.space.codebook import Codebook, CodebookConfig, fit_codebook
 
 
@@ -54,25 +59,53 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = asked.partners.split(",")
     domains = {name: make_split(name, demo_tables(name, full=False), protocol).train for name in names}
     vectors = {name: space.encode(domain.texts) for name, domain in domains.items()}
-    results = []
+    results, agreements = [], []
     for shape in asked.shapes.split(","):
         levels, codes = map(int, shape.split("x"))
-        config = CodebookConfig(levels=levels, codes=codes)
+        config = CodebookConfig(levels=levels, codes=codes, centred=False)
         began = time.process_time()
-        shared = federate(domains, space, config, asked.seed)
-        print(f"\n{shape}, {config.rounds} rounds, {time.process_time() - began:.0f} s of one core for all partners")
+        shared = {
+            kind: federate(domains, space, config.model_copy(update={"centred": kind == "centred"}), asked.seed)
+            for kind in ("shared", "centred")
+        }
+        seconds = (time.process_time() - began) / 2
+        print(f"\n{shape}, {config.rounds} rounds, {seconds:.0f} s of one core for all partners")
         print(HEAD)
         for name in names:
             own = fit_codebook(vectors[name], config, seed=asked.seed)
-            for kind, codebook in (("shared", shared), ("own", own)):
-                found = code_quality(vectors[name], codebook, asked.neighbours)
+            for kind, codebook in (*shared.items(), ("own", own)):
+                found = code_quality(vectors[name], codebook.around(vectors[name]), asked.neighbours)
                 language = DEMO_PARTNERS[name].language
                 results.append({"shape": shape, "partner": name, "language": language, "kind": kind, **asdict(found)})
                 print(line(name, language, kind, found), flush=True)
-    write_atomically(asked.out, json.dumps({"seed": asked.seed, "rows": results}, indent=1))
+        print(AGREEMENT)
+        for one, other in combinations(names, 2):
+            works = equal_works(domains[one], domains[other])
+            for kind, codebook in shared.items():
+                pair = [(vectors[name], codebook.around(vectors[name]).encode(vectors[name])) for name in (one, other)]
+                agreed = code_agreement(*pair[0], *pair[1], works)
+                agreements.append({"shape": shape, "partners": [one, other], "kind": kind, **asdict(agreed)})
+                print(agreement_line(one, other, kind, agreed), flush=True)
+    write_atomically(asked.out, json.dumps({"seed": asked.seed, "rows": results, "agreement": agreements}, indent=1))
+
+
+def equal_works(one: Domain, other: Domain) -> NDArray[np.int64]:
+    """Rows of both catalogues that have the same title and creator, ``int64[pairs, 2]``."""
+    keys = [
+        {identity_key(*row): place for place, row in enumerate(each.items.select("title", "creator").rows())}
+        for each in (one, other)
+    ]
+    return np.array([(keys[0][key], keys[1][key]) for key in keys[0] if key in keys[1]], np.int64).reshape(-1, 2)
 
 
 HEAD = "partner | language | codebook | items | collide | same text | perplexity | error | together (at random) | kept"
+AGREEMENT = "partners | codebook | equal works | of them with the same 1, 2, 3 words | nearest of the other (at random)"
+
+
+def agreement_line(one: str, other: str, kind: str, found: CodeAgreement) -> str:
+    same = " ".join(f"{value:.2f}" for value in found.same)
+    near = " ".join(f"{value:.3f} ({chance:.3f})" for value, chance in zip(found.near, found.at_random, strict=True))
+    return f"{one}, {other} | {kind} | {found.works:,} | {same} | {near}"
 
 
 def line(name: str, language: str, kind: str, found: CodeQuality) -> str:

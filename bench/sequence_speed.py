@@ -1,12 +1,14 @@
 """Training tokens a second, latency of scoring and peak memory of the sequence models, on one machine in one run.
 
-    python bench/sequence_speed.py [--lengths 50,200,1000] [--width 50] [--device cpu] [--precision float32|bf16]
-        [--candidates 1,100,10000,100000] [--seconds 4] [--threads N] [--cpu-time] [--json FILE]
-        [--recbole PYTHON]
+    python bench/sequence_speed.py [--lengths 50,200,1000,4000] [--width 50] [--device cpu] [--precision float32|bf16]
+        [--candidates 1,100,10000,100000] [--items 1000,10000,100000] [--users 64,256,1024] [--seconds 4] [--threads N]
+        [--only train,score,growth] [--cpu-time] [--json FILE] [--recbole PYTHON]
 
 Every model has the same width, blocks, batch (``--tokens`` rows) and loss. ``softmax`` is the plain transformer most
 people run: PyTorch's own attention on padded sequences. *jagged*: lengths drawn as in rating data (log-normal, cut at
 the limit); *padded*: the same sequences filled up to the limit with a dummy item. Tokens are real ones in both.
+Growth is fitted over history length, over items of the catalogue (one step) and over users (an epoch in batches of 128,
+length 200): the exponent of the time, by least squares on logarithms.
 
 Each measurement runs in a process of its own, so that its peak memory is its own. On a machine that others use,
 ``--cpu-time`` divides by processor seconds of one thread in place of seconds on the wall.
@@ -22,6 +24,7 @@ import argparse
 import json
 import math
 import multiprocessing
+import os
 import resource
 import subprocess
 import sys
@@ -46,6 +49,7 @@ from koinon.recommenders.sequential.jagged import Layout
 from koinon.recommenders.sequential.network import SequenceNetwork
 
 ITEMS = 3706
+BATCH = 128
 RECBOLE = """
 import sys, time, torch
 from recbole.config import Config
@@ -91,7 +95,7 @@ class PlainTransformer(SequenceNetwork):
         return self.config.width // block.heads
 
 
-def build(model: str, options: argparse.Namespace, length: int) -> SequenceNetwork:
+def build(model: str, options: argparse.Namespace, length: int, catalogue: int = ITEMS) -> SequenceNetwork:
     torch.manual_seed(0)
     settings = {
         "length": length,
@@ -102,7 +106,7 @@ def build(model: str, options: argparse.Namespace, length: int) -> SequenceNetwo
         "compile": options.compile,
         "loss": options.loss,
     }
-    items = IdItems(ITEMS, options.width)
+    items = IdItems(catalogue, options.width)
     if model == "hstu":
         network: SequenceNetwork = HSTUNetwork(HSTUConfig(**settings, ranking_negatives=1), items, timed=True)
     elif model == "sasrec":
@@ -114,11 +118,13 @@ def build(model: str, options: argparse.Namespace, length: int) -> SequenceNetwo
     return network.to(options.device)
 
 
-def synthetic(length: int, tokens: int, padded: bool, device: torch.device) -> tuple[Batch, int]:
-    """A batch of about so many real tokens, and their number."""
-    rng = np.random.default_rng(0)
+def synthetic(
+    length: int, tokens: int, padded: bool, device: torch.device, *, items: int = ITEMS, users: int = 0, seed: int = 0
+) -> tuple[Batch, int]:
+    """A batch of about so many real tokens, or of so many users, and its number of real tokens."""
+    rng = np.random.default_rng(seed)
     lengths: list[int] = []
-    while sum(lengths) < tokens:
+    while len(lengths) < users if users else sum(lengths) < tokens:
         # median at 0.48 of the limit, a quarter at it: MovieLens 1M at 200
         lengths.append(int(np.clip(rng.lognormal(math.log(0.48 * length), 0.95), 1, length)))
     real = np.array(lengths)
@@ -126,9 +132,9 @@ def synthetic(length: int, tokens: int, padded: bool, device: torch.device) -> t
     rows = int(filled.sum())
     times = np.concatenate([np.cumsum(rng.integers(1, 10_000, size=n)) for n in filled])
     mask = np.concatenate([np.arange(n) < r for n, r in zip(filled, real, strict=True)])
-    put = [torch.from_numpy(a).to(device) for a in (rng.integers(ITEMS, size=rows), times, times + 60, mask)]
+    put = [torch.from_numpy(a).to(device) for a in (rng.integers(items, size=rows), times, times + 60, mask)]
     layout = Layout(filled, device, put[1], put[2])
-    targets = torch.from_numpy(rng.integers(ITEMS, size=rows)).to(device)
+    targets = torch.from_numpy(rng.integers(items, size=rows)).to(device)
     batch = Batch(put[0], layout, put[1], put[2], None, targets)
     batch.__dict__["real"] = put[3]
     return batch, int(real.sum())
@@ -158,14 +164,26 @@ def peak(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def training(model: str, length: int, padded: bool, options: argparse.Namespace) -> dict[str, Any]:
-    network = build(model, options, length).train()
-    batch, tokens = synthetic(length, max(options.tokens, 2 * length), padded, options.device)
-    real = batch.__dict__["real"]
+def training(
+    model: str, length: int, padded: bool, items: int, users: int, options: argparse.Namespace
+) -> dict[str, Any]:
+    """One step on ``--tokens`` rows, or an epoch over so many users."""
+    network = build(model, options, length, items).train()
+    sizes = [min(BATCH, users - first) for first in range(0, users, BATCH)] or [0]
+    given = [
+        synthetic(length, max(options.tokens, 2 * length), padded, options.device, items=items, users=size, seed=seed)
+        for seed, size in enumerate(sizes)
+    ]
+    tokens = sum(count for _, count in given)
     optimiser = torch.optim.AdamW(network.parameters(), fused=True)
     before = peak(options.device)
 
-    def step() -> None:
+    def epoch() -> None:
+        for batch, _ in given:
+            step(batch)
+
+    def step(batch: Batch) -> None:
+        real = batch.__dict__["real"]
         with torch.autocast(options.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
             if padded:
                 rows = network(batch)[real]
@@ -177,12 +195,14 @@ def training(model: str, length: int, padded: bool, options: argparse.Namespace)
         loss.backward()
         optimiser.step()
 
-    seconds = seconds_of(step, options)
+    seconds = seconds_of(epoch, options)
     form = "padded" if padded else "jagged"
     return {
         "model": model,
         "length": length,
         "form": form,
+        "items": items,
+        "users": users,
         "tokens_per_second": tokens / seconds,
         "ms": 1000 * seconds,
         "peak_MiB": peak(options.device),
@@ -225,6 +245,7 @@ def scoring(length: int, candidates: list[int], options: argparse.Namespace) -> 
                 "target_aware_each_alone_ms": 1000 * one_pass * count,
                 "history_passes": cached / one_pass,
                 "bound": 1.3 * count / length,
+                "peak_MiB": peak(options.device),
             }
         )
     return rows
@@ -266,16 +287,34 @@ def _with_threads(function: Callable[..., Any], arguments: tuple[Any, ...]) -> A
     return function(*arguments)
 
 
-def growth(rows: list[dict[str, Any]]) -> str:
-    """Exponent of milliseconds per token over length, by least squares on logarithms."""
-    lengths = np.log([row["length"] for row in rows])
-    costs = -np.log([row["tokens_per_second"] for row in rows])
-    return f"{np.polyfit(lengths, costs, 1)[0]:+.2f}" if len(rows) > 1 else ""
+def exponent(sizes: list[float], costs: list[float]) -> str:
+    """Of the power of size with which cost grows, by least squares on logarithms."""
+    return f"{np.polyfit(np.log(sizes), np.log(costs), 1)[0]:+.2f}" if len(sizes) > 1 else "?"
+
+
+def growths(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Training at length 200 over catalogues and over numbers of users, and retrieval over the catalogue."""
+    results = []
+    for what, sizes in (("items", options.items), ("users", options.users)):
+        counts = [int(size) for size in sizes.split(",")]
+        for model in (model for model in options.models.split(",") if model != "softmax"):
+            rows = []
+            for count in counts:
+                items, users = (count, 0) if what == "items" else (ITEMS, count)
+                rows.append(apart(training, model, 200, False, items, users, options))
+                print(
+                    f"{model:16}{what:>8}{count:>10,}{rows[-1]['ms']:12.1f} ms{rows[-1]['peak_MiB']:10.0f} MiB",
+                    flush=True,
+                )
+            grown = exponent(counts, [row["ms"] for row in rows])
+            print(f"{'':16}time grows with {what} to the power {grown}", flush=True)
+            results += [{**row, "over": what, "exponent": grown} for row in rows]
+    return results
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lengths", default="50,200,1000", help="e.g. 50,200,1000,4000")
+    parser.add_argument("--lengths", default="50,200,1000,4000")
     parser.add_argument("--models", default="hstu,sasrec,softmax")
     parser.add_argument("--candidates", default="1,100,10000,100000")
     parser.add_argument("--width", type=int, default=50)
@@ -291,7 +330,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--cpu-time", action="store_true", help="processor seconds of one thread, not seconds")
     parser.add_argument("--seconds", type=float, default=4.0, help="spent on each measurement at least")
-    parser.add_argument("--only", choices=("train", "score"))
+    parser.add_argument("--items", default="1000,10000,100000", help="catalogues over which growth is fitted")
+    parser.add_argument("--users", default="64,256,1024", help="numbers of users over which growth is fitted")
+    parser.add_argument("--only", default="train,score,growth")
     parser.add_argument("--recbole", metavar="PYTHON")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
@@ -303,15 +344,18 @@ def main() -> None:
     print(
         f"{machine}, {options.precision}, width {options.width}, {options.blocks} blocks, loss {options.loss}, {clock}"
     )
-    results: dict[str, Any] = {"machine": machine, "options": " ".join(sys.argv[1:]), "training": [], "scoring": []}
-    if options.only != "score":
+    only = set(options.only.split(","))
+    results: dict[str, Any] = {"machine": machine, "options": " ".join(sys.argv[1:]), "load": os.getloadavg()}
+    results |= {"training": [], "scoring": [], "growth": []}
+    print("load of the machine over 1, 5, 15 minutes: " + ", ".join(f"{load:.1f}" for load in results["load"]))
+    if "train" in only:
         options.what = "train"
         print(f"{'model':16}{'length':>8}{'form':>10}{'tokens/s':>12}{'ms/step':>10}{'peak MiB':>10}{'above':>8}")
         for model in options.models.split(","):
             for form in ("jagged", "padded") if model != "softmax" else ("padded",):
                 rows = []
                 for length in lengths:
-                    row = apart(training, model, length, form == "padded", options)
+                    row = apart(training, model, length, form == "padded", ITEMS, 0, options)
                     rows.append(row)
                     print(
                         f"{model:16}{length:8}{form:>10}{row['tokens_per_second']:12,.0f}{row['ms']:10.1f}"
@@ -319,24 +363,29 @@ def main() -> None:
                         flush=True,
                     )
                 results["training"] += rows
-                print(f"{'':16}cost of a token grows with length to the power {growth(rows)}")
+                grown = exponent(lengths, [1 / row["tokens_per_second"] for row in rows])
+                print(f"{'':16}cost of a token grows with length to the power {grown}")
         for length in lengths if options.recbole else []:
             row = recbole(options.recbole, length, options)
             results["training"].append(row)
             print(f"{row['model']:16}{length:8}{row['form']:>10}{row['tokens_per_second']:12,.0f}{row['ms']:10.1f}")
-    if options.only != "train":
+    if "score" in only:
         options.what = "score"
         print(f"\n{'length':>6}{'candidates':>12}{'pass ms':>9}{'retrieval':>11}{'cached':>9}{'+ reading':>11}"
-              f"{'each alone':>12}{'passes':>9}{'bound':>9}")  # fmt: skip
+              f"{'each alone':>12}{'passes':>9}{'bound':>9}{'peak MiB':>10}")  # fmt: skip
         for length in lengths:
             for row in apart(scoring, length, [int(n) for n in options.candidates.split(",")], options):
                 results["scoring"].append(row)
                 print(
                     f"{length:6}{row['candidates']:12,}{row['history_pass_ms']:9.2f}{row['retrieval_ms']:11.2f}"
                     f"{row['target_aware_cached_ms']:9.2f}{row['target_aware_with_reading_ms']:11.2f}"
-                    f"{row['target_aware_each_alone_ms']:12,.0f}{row['history_passes']:9.2f}{row['bound']:9.2f}",
+                    f"{row['target_aware_each_alone_ms']:12,.0f}{row['history_passes']:9.2f}{row['bound']:9.2f}{row['peak_MiB']:10.0f}",
                     flush=True,
                 )
+    if "growth" in only:
+        options.what = "train"
+        print(f"\n{'model':16}{'over':>8}{'size':>10}{'a step, or an epoch over the users':>38}")
+        results["growth"] = growths(options)
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
 

@@ -1,4 +1,4 @@
-"""How good semantic ids are: how often items collide, how evenly words are used, how well neighbours keep together."""
+"""How good semantic ids are: collisions, how evenly words are used, how neighbours keep, what catalogues share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from koinon.space.codebook import Codebook
 from koinon.space.neighbours import nearest
 
-__all__ = ["CodeQuality", "code_quality"]
+__all__ = ["CodeAgreement", "CodeQuality", "code_agreement", "code_quality"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,59 @@ def code_quality(vectors: NDArray[np.float32], codebook: Codebook, k: int = 10) 
         at_random=tuple(_at_random(group) for group in groups),
         kept=float(np.mean(kept)) / near.shape[1],
     )
+
+
+@dataclass(frozen=True)
+class CodeAgreement:
+    """Whether words mean the same in two catalogues.
+
+    Attributes
+    ----------
+    works
+        Pairs of rows that are one work.
+    same
+        For each number of first words, the share of these pairs that agree in them; nan where there is no such pair.
+    near
+        The same for each item of the first catalogue and its nearest in the second.
+    at_random
+        The same for an item of each drawn at random.
+    """
+
+    works: int
+    same: tuple[float, ...]
+    near: tuple[float, ...]
+    at_random: tuple[float, ...]
+
+
+def code_agreement(
+    vectors: NDArray[np.float32],
+    words: NDArray[np.int32],
+    others: NDArray[np.float32],
+    other_words: NDArray[np.int32],
+    works: NDArray[np.integer],
+) -> CodeAgreement:
+    """Hold two catalogues' words against each other.
+
+    Parameters
+    ----------
+    vectors, others
+        ``float32[n, d]`` and ``float32[m, d]`` of L2 norm 1, of one space.
+    words, other_words
+        ``int32[n, levels]`` and ``int32[m, levels]``.
+    works
+        ``int[pairs, 2]``: rows of the first and of the second catalogue that are one work.
+    """
+    near, _ = nearest(vectors, 1, others, index="exact")
+    same, close, chance = [], [], []
+    for first in range(1, words.shape[1] + 1):
+        joined = np.concatenate((words[:, :first], other_words[:, :first]))
+        group = np.unique(joined, axis=0, return_inverse=True)[1].ravel()
+        one, other = group[: len(words)], group[len(words) :]
+        same.append(float((one[works[:, 0]] == other[works[:, 1]]).mean()) if len(works) else float("nan"))
+        close.append(float((one == other[near[:, 0]]).mean()))
+        counts = np.bincount(other, minlength=int(group.max()) + 1)
+        chance.append(float(counts[one].mean() / len(other)))
+    return CodeAgreement(len(works), tuple(same), tuple(close), tuple(chance))
 
 
 def _shared(group: NDArray[np.intp]) -> float:

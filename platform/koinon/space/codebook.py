@@ -11,7 +11,7 @@ split in two, so that no vector has to leave for a start either.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from scipy.sparse import csr_matrix
 from koinon.config import Config
 from koinon.errors import SpaceError
 
-__all__ = ["LONGEST", "Codebook", "CodebookConfig", "Draft", "fit_codebook"]
+__all__ = ["LONGEST", "Codebook", "CodebookConfig", "Draft", "centre_of", "fit_codebook"]
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -45,6 +45,9 @@ class CodebookConfig(Config):
     """Code words to choose from on each level."""
     refine: int = Field(default=4, ge=1)
     """Iterations of a level after its last doubling."""
+    centred: bool = Field(default=False)
+    """In a federation: every partner's vectors less their mean, which stays with it. Words then tell how an item
+    differs from what its shop has on the whole."""
 
     @property
     def steps(self) -> int:
@@ -65,9 +68,21 @@ class Codebook:
     ----------
     centroids
         ``float32[levels, codes, d]``.
+    relative
+        Whether words tell how a vector differs from its catalogue's mean.
+    centre
+        ``float32[d]``: that mean, once the catalogue is known (:meth:`around`).
     """
 
     centroids: Floats
+    relative: bool = False
+    centre: Floats | None = None
+
+    def around(self, vectors: Floats) -> Codebook:
+        """Return it for the catalogue of these vectors ``float32[n, d]``; one that has its catalogue stays as it is."""
+        if not self.relative or self.centre is not None:
+            return self
+        return replace(self, centre=centre_of(vectors))
 
     @property
     def levels(self) -> int:
@@ -90,7 +105,7 @@ class Codebook:
         Raises
         ------
         SpaceError
-            K341 vectors of another length.
+            K341 vectors of another length, or words that are relative to a catalogue's mean, which is not known.
         """
         return self._told(vectors)[0]
 
@@ -100,7 +115,7 @@ class Codebook:
 
     def decode(self, codes: NDArray[np.integer]) -> Floats:
         """Return where code words ``int[n, ≤ levels]`` stand, ``float32[n, d]``; fewer words tell it less exactly."""
-        places = np.zeros((len(codes), self.dimension), dtype=np.float32)
+        places = np.tile(_origin(self.dimension) if self.centre is None else self.centre, (len(codes), 1))
         for level, words in enumerate(codes.T):
             places += self.centroids[level][words]
         return places
@@ -112,7 +127,13 @@ class Codebook:
                 f"A codebook for vectors of length {self.dimension} cannot tell vectors of shape {vectors.shape}.",
                 "Take the codebook that was fitted in this space.",
             )
+        if self.relative and self.centre is None:
+            raise SpaceError(
+                "K341", "These code words are relative to a catalogue's mean.", "Give the catalogue first: `around`."
+            )
         left = np.array(vectors, dtype=np.float32)
+        if self.centre is not None:
+            left -= self.centre
         codes = np.empty((len(left), self.levels), dtype=np.int32)
         for level, centroids in enumerate(self.centroids):
             codes[:, level] = nearest_centroid(left, centroids)
@@ -213,6 +234,12 @@ def fit_codebook(vectors: Floats, config: CodebookConfig, *, seed: int = 0) -> C
     for _ in range(config.rounds):
         draft = draft.step(draft.moments(vectors), config, seed=seed)
     return draft.done
+
+
+def centre_of(vectors: Floats) -> Floats:
+    """Return the mean of vectors ``float32[n, d]``, ``float32[d]``; zeros where there are none."""
+    centre: Floats = (vectors.sum(axis=0, dtype=np.float64) / max(len(vectors), 1)).astype(np.float32)
+    return centre
 
 
 def nearest_centroid(vectors: Floats, centroids: Floats) -> NDArray[np.int32]:

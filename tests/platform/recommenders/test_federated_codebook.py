@@ -41,14 +41,19 @@ def contributed(partners, release, task, space):
     return given
 
 
-@pytest.fixture(scope="module")
-def release(partners, word_space):
-    plan = registry.plan("federated_codebook", SETTINGS)
-    release = plan.initial([], word_space, rng=np.random.default_rng(4))
+def rounds(partners, space, settings):
+    """The release after all rounds."""
+    plan = registry.plan("federated_codebook", settings)
+    release = plan.initial([], space, rng=np.random.default_rng(4))
     for round_ in range(1, plan.rounds + 1):
         task = plan.task(release, round_)
-        release = plan.aggregate(release, add_up(task.specs, contributed(partners, release, task, word_space)))
+        release = plan.aggregate(release, add_up(task.specs, contributed(partners, release, task, space)))
     return release
+
+
+@pytest.fixture(scope="module")
+def release(partners, word_space):
+    return rounds(partners, word_space, SETTINGS)
 
 
 def fitted(domain, space, release):
@@ -69,6 +74,25 @@ def test_three_catalogues_come_to_the_codebook_of_their_union(shop, release, wor
     assert (found.levels, found.codes) == (2, 8)
     np.testing.assert_allclose(found.centroids, whole.centroids, atol=1e-5)
     np.testing.assert_array_equal(found.encode(vectors), whole.encode(vectors))
+
+
+def test_centred_it_is_that_of_the_joined_differences_from_every_partners_mean(partners, word_space):
+    release = rounds(partners, word_space, {**SETTINGS, "centred": True})
+    vectors = [word_space.encode(domain.texts) for domain in partners.values()]
+    whole = fit_codebook(
+        np.concatenate([part - part.mean(0) for part in vectors]), SMALL, seed=int(release.info["codebook_seed"])
+    )
+    found = codebook_of(release)
+    np.testing.assert_allclose(found.centroids, whole.centroids, atol=1e-5)
+    for part in vectors:
+        np.testing.assert_array_equal(found.around(part).encode(part), whole.encode(part - part.mean(0)))
+
+
+def test_centred_sums_tell_nothing_of_a_partners_mean(partners, word_space):
+    plan = registry.plan("federated_codebook", {**SETTINGS, "centred": True})
+    start = plan.initial([], word_space, rng=np.random.default_rng(4))
+    for answer in contributed(partners, start, plan.task(start, 1), word_space).values():
+        np.testing.assert_allclose(answer.arrays["moments"][:, 2:].sum(0), 0.0, atol=1e-4)
 
 
 def test_events_do_not_matter(partners, word_space):

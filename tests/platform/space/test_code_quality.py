@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from koinon.space.code_quality import code_quality
+from koinon.space.code_quality import code_agreement, code_quality
 from koinon.space.codebook import Codebook, CodebookConfig, fit_codebook
 
 
@@ -43,3 +43,14 @@ def test_more_words_tell_more():
     assert all(near > chance for near, chance in zip(found.together, found.at_random, strict=True))
     assert found.kept > 0.5
     assert found.collisions < 0.3
+
+
+def test_two_catalogues_agree_where_the_same_things_have_the_same_words():
+    one, other = unit([[1, 0], [0, 1], [1, 0.1]]), unit([[0, 1], [1, 0]])
+    words, others = np.array([[0, 1], [1, 1], [0, 2]], np.int32), np.array([[1, 1], [0, 2]], np.int32)
+    found = code_agreement(one, words, other, others, np.array([[0, 1], [1, 0]]))
+    assert found.works == 2
+    assert found.same == (1.0, 0.5)
+    assert found.near == pytest.approx((1.0, 2 / 3))
+    assert found.at_random == pytest.approx((0.5, 1 / 3))
+    assert np.isnan(code_agreement(one, words, other, others, np.empty((0, 2), np.int64)).same).all()

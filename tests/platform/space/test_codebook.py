@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -115,3 +117,27 @@ def test_vectors_of_another_space_and_no_vectors_are_refused():
     with pytest.raises(SpaceError, match="K341"):
         fit_codebook(unit_vectors(60)[:0], SMALL)
     assert codebook.encode(unit_vectors(60)[:0]).shape == (0, 3)
+
+
+def test_relative_words_tell_how_an_item_differs_from_its_catalogue():
+    """Two catalogues of which one is the other moved have the same words, and words tell where each stands."""
+    vectors = unit_vectors(400)
+    moved = vectors + np.float32(0.5)
+    words = replace(fit_codebook(vectors - vectors.mean(0), SMALL), relative=True)
+    here, there = words.around(vectors), words.around(moved)
+    np.testing.assert_array_equal(here.encode(vectors), there.encode(moved))
+    np.testing.assert_allclose(there.decode(there.encode(moved)), here.decode(here.encode(vectors)) + 0.5, atol=1e-5)
+    np.testing.assert_allclose(vectors, here.decode(here.encode(vectors)) + here.residuals(vectors), atol=1e-5)
+    assert here.around(moved) is here
+    np.testing.assert_array_equal(here.encode(vectors[:3]), here.encode(vectors)[:3])
+
+
+def test_relative_words_without_a_catalogue_are_refused():
+    vectors = unit_vectors(40)
+    with pytest.raises(SpaceError, match="K341"):
+        replace(fit_codebook(vectors, SMALL), relative=True).encode(vectors)
+
+
+def test_other_words_need_no_catalogue():
+    codebook = fit_codebook(unit_vectors(40), SMALL)
+    assert codebook.around(unit_vectors(30, seed=1)) is codebook

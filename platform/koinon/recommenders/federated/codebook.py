@@ -26,7 +26,7 @@ from koinon.recommenders.conventional import popularity_prior
 from koinon.recommenders.protocol import Catalogue, Contribution, Measure, Release, Request, Task, TensorSpec, Total
 from koinon.recommenders.ranking import Ranked, history_matrix
 from koinon.space import Space
-from koinon.space.codebook import LONGEST, Codebook, CodebookConfig, Draft
+from koinon.space.codebook import LONGEST, Codebook, CodebookConfig, Draft, centre_of
 
 __all__ = ["CodebookPlan", "FederatedCodebook", "codebook_moments", "codebook_of"]
 
@@ -63,7 +63,8 @@ class CodebookPlan:
         """
         if space is None:
             raise RecommenderError("K460", "A federated codebook needs a semantic space.", "Name an encoder.")
-        release = Release(0, self.name, {}, {"codebook_seed": int(rng.integers(2**31))})
+        info = {"codebook_seed": int(rng.integers(2**31)), "codebook_centred": int(self.config.centred)}
+        release = Release(0, self.name, {}, info)
         return _with(release, Draft.begin(space.dimension, self.config))
 
     def shares(self) -> tuple[Mapping[str, float], ...]:
@@ -83,12 +84,19 @@ class CodebookPlan:
 
 
 def codebook_moments(domain: Domain, space: Space, release: Release, spec: TensorSpec) -> NDArray[np.generic]:
-    """A partner's answer to :meth:`CodebookPlan.task`: moments of its whole catalogue, of the spec's dtype."""
-    return _draft(release).moments(space.encode(domain.texts)).astype(spec.dtype)
+    """A partner's answer to :meth:`CodebookPlan.task`: moments of its whole catalogue, of the spec's dtype.
+
+    Where the federation centres, they are of the vectors less their mean, so that nothing tells the mean.
+    """
+    vectors = space.encode(domain.texts)
+    if _centred(release):
+        vectors = vectors - centre_of(vectors)
+    return _draft(release).moments(vectors).astype(spec.dtype)
 
 
 def codebook_of(release: Release) -> Codebook:
-    """The finished levels of a release's codebook.
+    """The finished levels of a release's codebook; where the federation centres, still without a catalogue
+    (:meth:`~koinon.space.codebook.Codebook.around`).
 
     Raises
     ------
@@ -98,7 +106,7 @@ def codebook_of(release: Release) -> Codebook:
     centroids = release.arrays["codebook"].astype(np.float32)
     if not np.isfinite(centroids).all():
         raise RecommenderError("K463", "The release's codebook is not finite.", "Ask for an earlier release.")
-    return Codebook(centroids)
+    return Codebook(centroids, relative=_centred(release))
 
 
 class FederatedCodebook(Ranked):
@@ -155,7 +163,9 @@ class FederatedCodebook(Ranked):
             raise RecommenderError("K404", f"{self.name} needs a semantic space.", "Open one with koinon.space.")
         if self.codebook is None:
             raise RecommenderError("K400", "There is no codebook.", "Receive a release of the federation first.")
-        places = self.codebook.decode(self.codebook.encode(space.encode(domain.texts)))
+        vectors = space.encode(domain.texts)
+        codebook = self.codebook.around(vectors)
+        places = codebook.decode(codebook.encode(vectors))
         self._places = places / np.maximum(np.linalg.norm(places, axis=1, keepdims=True), np.float32(1e-9))
         self._popularity = popularity_prior(domain, None)
         return self
@@ -194,6 +204,10 @@ def _draft(release: Release) -> Draft:
     arrays = release.arrays
     done = Codebook(arrays["codebook"].astype(np.float32))
     return Draft(done, arrays["centroids"].astype(np.float32), int(release.info["codebook_taken"]))
+
+
+def _centred(release: Release) -> bool:
+    return bool(release.info.get("codebook_centred", 0))
 
 
 def _with(release: Release, draft: Draft) -> Release:

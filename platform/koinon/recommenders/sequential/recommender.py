@@ -37,7 +37,7 @@ Scores = NDArray[np.float32]
 ROWS_AT_ONCE = 256
 ENDS = {"epochs", "patience", "checkpoint_seconds"}
 """Settings of when a training ends, and of how often it is kept."""
-BESIDE = frozenset({"popularity", "timed", "codebook", "paths"}) | STATE
+BESIDE = frozenset({"popularity", "timed", "codebook", "paths", "centre"}) | STATE
 """What the state holds beside the network's."""
 
 
@@ -182,6 +182,8 @@ class SequenceRecommender(Ranked):
         beside = {"popularity": self._popularity, "timed": np.array([self.network.timed])}
         if self.codebook is not None and self._paths is not None:
             beside |= {"codebook": self.codebook.centroids, "paths": self._paths}
+            if self.codebook.centre is not None:
+                beside["centre"] = self.codebook.centre
         if self._words is not None:
             beside |= self._words.state()
         return {**learned, **beside}
@@ -189,7 +191,8 @@ class SequenceRecommender(Ranked):
     def restore(self, state: Mapping[str, NDArray[np.generic]], domain: Domain, space: Space | None) -> Self:
         """Adopt what an equal recommender learned on ``domain``'s catalogue."""
         if "codebook" in state:
-            self.codebook = Codebook(np.asarray(state["codebook"], dtype=np.float32))
+            centre = np.asarray(state["centre"], dtype=np.float32) if "centre" in state else None
+            self.codebook = Codebook(np.asarray(state["codebook"], dtype=np.float32), centre is not None, centre)
             self._paths = np.asarray(state["paths"], dtype=np.int32)
         self._words = MarkWords.of_state(state)
         network = self._prepare(domain, space, timed=bool(state["timed"][0]), seed=0, paths=self._paths)
@@ -217,6 +220,7 @@ class SequenceRecommender(Ranked):
             if self.codebook is None:
                 codebook = CodebookConfig(levels=self.config.code_levels, codes=self.config.code_words)
                 self.codebook = fit_codebook(vectors, codebook, seed=seed)
+            self.codebook = self.codebook.around(vectors)
             if paths is None:
                 paths = semantic_ids(self.codebook.encode(vectors), first=domain.item_counts).paths
         self._paths = paths

@@ -70,6 +70,19 @@ def test_a_federations_codebook_is_used_as_it_is(chains, word_space):
     assert model.network.items.words.shape == (15, 16)
 
 
+def test_a_codebook_of_differences_is_given_its_catalogue_and_keeps_its_mean(chains, word_space, tmp_path):
+    vectors = word_space.encode(chains.train.texts)
+    fitted = fit_codebook(vectors - vectors.mean(0), CodebookConfig(levels=2, codes=4))
+    model = HSTU(HSTUConfig(items="codes", **{**SMALL, "epochs": 1}))
+    model.codebook = replace(fitted, relative=True)
+    model.fit(chains.train, word_space, rng=np.random.default_rng(0))
+    np.testing.assert_allclose(model.codebook.centre, vectors.mean(0), atol=1e-6)
+    store.save(model, tmp_path, chains.train, word_space)
+    again = store.load(tmp_path, chains.train, word_space)
+    np.testing.assert_array_equal(again.codebook.encode(vectors[:5]), fitted.encode(vectors - vectors.mean(0))[:5])
+    np.testing.assert_array_equal(again.score([asked(3, 7)]), model.score([asked(3, 7)]))
+
+
 def test_codes_need_a_space(chains):
     with pytest.raises(RecommenderError, match="K404"):
         HSTU(HSTUConfig(items="codes")).fit(chains.train, None, rng=np.random.default_rng(0))
