@@ -227,7 +227,7 @@ def test_nothing_but_a_user_without_history_gets_what_is_popular(shop: Shop):
     assert np.array_equal(scores, shop.words.popularity)
 
 
-def test_a_recommender_is_told_when_the_history_happened_and_when_it_is_asked(shop: Shop):
+def test_a_recommender_is_told_when_the_history_happened_what_it_was_and_when_it_is_asked(shop: Shop):
     asked: list[Request] = []
 
     class Listening(type(shop.recommender)):  # type: ignore[misc]
@@ -252,3 +252,7 @@ def test_a_recommender_is_told_when_the_history_happened_and_when_it_is_asked(sh
     assert told.time is not None
     assert before <= told.time == told.times[-1]
     assert untimed.times is None
+    assert told.marks is not None
+    assert [told.marks.kinds[kind] for kind in told.marks.kind[:-1]] == ["rating"] * 5
+    assert told.marks.weight[:-1].tolist() == events.marks.weight[events.user == row].tolist()
+    assert (told.marks.kind[-1], bool(np.isnan(told.marks.weight[-1]))) == (-1, True)
