@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from koinon.fairness.mitigation.calibrated import SMOOTHING, Calibrated, greedy_order
-from koinon.fairness.mitigation.reranking import Reranked, shortlists_of
+from koinon.fairness.mitigation.reranking import Remembered, Reranked, shortlists_of
 from koinon.recommenders.protocol import Request
 from koinon.recommenders.ranking import best
 from tests.fairness.mitigation.conftest import Told, asking, domain_of
@@ -110,3 +110,26 @@ def test_targets_are_the_persons_own_or_everybodys():
     np.testing.assert_allclose(own.targets(asking(domain)), [[0.5, 0.5], [0, 1], [0.375, 0.625]])
     everybody = Calibrated(Told(np.zeros((3, 4))), kinds, dial=0.5, towards="everybody").learn(domain)
     np.testing.assert_allclose(everybody.targets(asking(domain)), [[0.375, 0.625]] * 3)
+
+
+class Counted(Told):
+    """Says how many requests it was asked."""
+
+    asked = 0
+
+    def score(self, requests, candidates=None):
+        self.asked += len(requests)
+        return super().score(requests, candidates)
+
+
+def test_what_is_remembered_is_asked_once_and_ranked_alike():
+    domain = domain_of([[u % 30, 30] for u in range(50)], 31)
+    told = Counted(np.random.default_rng(2).normal(size=(50, 31)))
+    kinds = np.eye(3)[np.arange(31) % 3]
+    kept = Remembered(told, 31, depth=20)
+    for dial in (0.2, 0.7):
+        fresh = Calibrated(Told(told.table), kinds, dial=dial, depth=20).learn(domain)
+        again = Calibrated(kept, kinds, dial=dial, depth=20).learn(domain)
+        assert items(again.recommend(asking(domain), 10)) == items(fresh.recommend(asking(domain), 10))
+    assert items(kept.recommend(asking(domain), 10)) == items(told.recommend(asking(domain), 10))
+    assert told.asked == 100  # once each, and once by the line above

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -14,7 +14,7 @@ from koinon.recommenders.protocol import Recommender, Request
 from koinon.recommenders.ranking import Ranked
 from koinon.space import Space
 
-__all__ = ["Reranked", "Shortlists", "shortlists_of"]
+__all__ = ["Remembered", "Reranked", "Shortlists", "shortlists_of"]
 
 Doubles = NDArray[np.float64]
 Scores = NDArray[np.float32]
@@ -106,6 +106,8 @@ class Reranked(Ranked):
 
         Seen items are left with whatever score they get; they are masked by those who list.
         """
+        if candidates is None and isinstance(self.inner, Remembered) and self.inner.depth == self.depth:
+            return _listed(self.inner.shortlists(requests), self.inner.items, self.reordered, requests)
         scores = np.array(self.inner.score(requests, candidates), dtype=np.float32)
         if scores.size == 0:
             return scores
@@ -124,3 +126,67 @@ class Reranked(Ranked):
         row, place = np.nonzero(there)
         scores[row, column[row, place]] = new[row, place]
         return scores
+
+
+class Remembered(Ranked):
+    """Keeps the shortlists of a fitted recommender, so that many re-rankings of one evaluation ask it once.
+
+    Only the first ``depth`` places of its own lists are right; scores of all other items are 0.
+
+    Parameters
+    ----------
+    inner
+        Fitted.
+    items
+        Size of the catalogue.
+    depth
+        Length of a shortlist.
+    """
+
+    name: ClassVar[str] = "remembered"
+
+    def __init__(self, inner: Recommender, items: int, *, depth: int = 100) -> None:
+        self.inner, self.items, self.depth = inner, items, min(depth, items)
+        self._kept: dict[tuple[int | None, bytes], tuple[NDArray[np.generic], ...]] = {}
+
+    def fit(self, domain: Domain, space: Space | None, *, rng: np.random.Generator) -> Self:
+        """Fit the recommender beneath and forget what was kept."""
+        self.inner, self.items = self.inner.fit(domain, space, rng=rng), domain.n_items
+        self._kept.clear()
+        return self
+
+    def shortlists(self, requests: Sequence[Request]) -> Shortlists:
+        """Shortlists over the whole catalogue, asked for once per user and history."""
+        keys = [(one.user, np.asarray(one.history).tobytes()) for one in requests]
+        new = [place for place, key in enumerate(keys) if key not in self._kept]
+        if new:
+            asked = [requests[place] for place in new]
+            found = shortlists_of(self.inner.score(asked), asked, self.depth)
+            for row, place in enumerate(new):
+                self._kept[keys[place]] = (found.item[row], found.relevance[row].astype(np.float32), found.there[row])
+        item, relevance, there = (np.stack(part) for part in zip(*(self._kept[key] for key in keys), strict=True))
+        return Shortlists(item.astype(np.int64), item, relevance.astype(np.float64), there)
+
+    def score(self, requests: Sequence[Request], candidates: NDArray[np.int32] | None = None) -> Scores:
+        """Return ``float32[requests, candidates]``: above 0 for the shortlist alone."""
+        if not requests:
+            return np.empty((0, self.items if candidates is None else len(candidates)), dtype=np.float32)
+        scores = _listed(self.shortlists(requests), self.items, None, requests)
+        return scores if candidates is None else scores[:, candidates]
+
+
+def _listed(
+    lists: Shortlists,
+    items: int,
+    reordered: Callable[[Sequence[Request], Shortlists], NDArray[np.int64]] | None,
+    requests: Sequence[Request],
+) -> Scores:
+    """1 to 2 for a shortlist, in another order where one is given; 0 for every other item."""
+    scores = np.zeros((len(requests), items), dtype=np.float32)
+    item, there = lists.item, lists.there
+    if reordered is not None:
+        order = reordered(requests, lists)
+        item, there = np.take_along_axis(item, order, axis=1), np.take_along_axis(there, order, axis=1)
+    row, place = np.nonzero(there)
+    scores[row, item[row, place]] = (2.0 - np.arange(item.shape[1], dtype=np.float32) / item.shape[1])[place]
+    return scores
