@@ -15,10 +15,12 @@ import argparse
 import json
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from koinon.data import SplitConfig, make_split
 from koinon.data.public import get
@@ -57,11 +59,14 @@ VARIANTS = {
 
 
 class Asked:
-    """ml-100k with its last events held out, EASE on it, and who is asked about, in a seeded order."""
+    """ml-100k (titles without years), its last events held out, EASE on it, and who is asked about, in a seeded order."""
 
-    def __init__(self, rows: str, users: int, seed: int) -> None:
+    def __init__(self, rows: str, users: int, seed: int, candidates: int) -> None:
+        self.candidates = candidates
         config = SplitConfig(protocol="leave-last-out", cold_items=0.0, minimum_item_events=1)
-        split = make_split("ml-100k", get("ml-100k"), config)
+        tables = get("ml-100k")
+        plain = tables.items.with_columns(pl.col("title").str.replace(r" \(\d{4}\)$", ""))
+        split = make_split("ml-100k", replace(tables, items=plain), config)
         self.domain = split.train if rows == "validation" else known_before_test(split)
         self.model = EASE(BASE).fit(self.domain, None, rng=np.random.default_rng(0))
         self.set = split.validation if rows == "validation" else split.test
@@ -69,7 +74,7 @@ class Asked:
         self.rows = np.random.default_rng(seed).permutation(able)[:users].tolist()
 
     def config(self, arm: str) -> PromptedConfig:
-        return PromptedConfig(wording=FILMS, **{"candidates": 100, **ARMS[arm]})
+        return PromptedConfig(wording=FILMS, **{"candidates": self.candidates, **ARMS[arm]})
 
 
 def ask(asked: Asked, arm: str, model: LanguageModel, path: Path) -> Iterator[int]:
@@ -178,8 +183,8 @@ def _validator(asked: Asked, rows: Sequence[int]) -> Validator:
 def quality(options: argparse.Namespace) -> None:
     arms = options.arms.split(",")
     asked = {
-        "validation": Asked("validation", options.validate, options.seed),
-        "test": Asked("test", options.users, options.seed + 1),
+        "validation": Asked("validation", options.validate, options.seed, options.candidates),
+        "test": Asked("test", options.users, options.seed + 1, options.candidates),
     }
     if not options.table:
         model = open_language_model(options.model)
@@ -198,7 +203,7 @@ def quality(options: argparse.Namespace) -> None:
 def speed(options: argparse.Namespace) -> None:
     """The same 100 candidates of the same users with the shared prefix, and each with its whole prompt."""
     model = open_language_model(options.model)
-    asked = Asked("test", options.users, options.seed)
+    asked = Asked("test", options.users, options.seed, options.candidates)
     titles = said(asked.domain.items, 80)
     config = asked.config("zero-shot")
     model.likelihoods(model.read("a"), [" b"])  # loads the weights
@@ -229,7 +234,7 @@ def speed(options: argparse.Namespace) -> None:
 def attacks(options: argparse.Namespace) -> None:
     """How many places a candidate's own words bring it, among a request's candidates by the model alone."""
     model = open_language_model(options.model)
-    asked = Asked("test", options.users, options.seed)
+    asked = Asked("test", options.users, options.seed, options.candidates)
     counts = asked.domain.item_counts
     rng = np.random.default_rng(options.seed)
     readings: dict[str, Any] = {**VARIANTS, "listwise, calibrated": True, "listwise, not calibrated": False}
@@ -244,7 +249,7 @@ def attacks(options: argparse.Namespace) -> None:
         frames = {}
         for name, attack in ATTACKS.items():
             changed = (
-                asked.domain.items[top][victim].clone().with_columns(title=_literal(attack(titles[top[victim]], known)))
+                asked.domain.items[top][victim].clone().with_columns(title=pl.lit(attack(titles[top[victim]], known)))
             )
             frames[name] = said(changed, 80)[0]
         history = said(asked.domain.items[request.history[-10:]], 80)
@@ -268,21 +273,13 @@ def attacks(options: argparse.Namespace) -> None:
                     after = choosing.ask("", history, [text, *(honest[place] for place in group[1:])])
                     gained = (before[1:] > before[0]).sum() - (after[1:] > after[0]).sum()
                     moved.setdefault((reading, name), []).append(float(gained))
-    print(
-        f"places gained by a candidate of the lower half, of {options.candidates} (listwise: of 5); 95 % intervals"
-    )
+    print(f"places gained by a candidate of the lower half, of {options.candidates} (listwise: of 5); 95 % intervals")
     for (reading, name), values in moved.items():
         one = bootstrap_mean(np.array(values), seed=options.seed)
         ever = np.mean(np.array(values) > 0)
         print(
             f"{reading:26} {name:18} {one.mean:+7.2f} ({one.lo:+.2f} to {one.hi:+.2f}), gains in {ever:.2f} of {one.n}"
         )
-
-
-def _literal(text: str) -> Any:
-    import polars as pl
-
-    return pl.lit(text)
 
 
 def main() -> None:
@@ -293,7 +290,7 @@ def main() -> None:
     parser.add_argument("--arms", default="zero-shot")
     parser.add_argument("--users", type=int, default=5)
     parser.add_argument("--validate", type=int, default=100)
-    parser.add_argument("--candidates", type=int, default=30, help="attacks: among how many")
+    parser.add_argument("--candidates", type=int, default=100, help="how many of EASE's best")
     parser.add_argument("--listwise", action="store_true", help="attacks: also on choices")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--seed", type=int, default=0)

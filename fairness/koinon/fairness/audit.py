@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from koinon.fairness.adjusting import adjusted
 from koinon.fairness.cells import Grouping, activity, cross, divide
 from koinon.fairness.comparing import Comparer
 from koinon.fairness.frames import label_differences, require_fairlearn
 from koinon.fairness.gains import federation_gains, read_arms
 from koinon.fairness.lists import Given, is_listed, look
 from koinon.fairness.plan import AuditPlan, GroupPlan
+from koinon.fairness.probes.running import run_probes
 from koinon.fairness.providing import catalogue_of, compare_providers
 from koinon.fairness.results import (
     AuditResults,
@@ -24,13 +26,12 @@ from koinon.fairness.results import (
     Federation,
     Judged,
     Labels,
-    Provider,
     Recorded,
     SourceFacts,
 )
 from koinon.fairness.subject import attribute_table, fingerprint, open_sources
 from koinon.fairness.units import Units, unite
-from koinon.fairness.verdicts import adjust, judge, worst_of
+from koinon.fairness.verdicts import worst_of
 
 __all__ = ["run_audit"]
 
@@ -70,7 +71,15 @@ def run_audit(
     sources = open_sources(plan, root)
     say("asking it for everybody")
     given = [
-        look(source, plan.metrics, k=plan.k, patience=plan.patience, like_from=plan.data.like_from, seed=plan.seed)
+        look(
+            source,
+            plan.metrics,
+            k=plan.k,
+            patience=plan.patience,
+            like_from=plan.data.like_from,
+            seed=plan.seed,
+            window=plan.data.window,
+        )
         for source in sources
     ]
     units = _units(plan, given)
@@ -79,7 +88,7 @@ def run_audit(
     comparer = Comparer(plan, units, groupings)
     comparisons = _judged(plan, comparer, groupings)
     providers = compare_providers(plan, given)
-    comparisons, providers = _adjusted(comparisons, providers, groupings)
+    comparisons, providers = adjusted(comparisons, providers, lambda one: _everybody(one, groupings[one.group]))
     judged: list[Judged] = [*comparisons, *providers]
     primary = [one.verdict for one in judged if one.verdict is not None]
     return AuditResults(
@@ -102,6 +111,7 @@ def run_audit(
         catalogues=[catalogue_of(one, plan) for one in given],
         labels=_labels(plan, units, given, groupings),
         federation=None if plan.federation is None else _federation(root / plan.federation, plan.seed),
+        probes=run_probes(plan, sources),
         seconds=round(time.monotonic() - began, 2),
         versions=_versions(),
     )
@@ -111,7 +121,7 @@ def _units(plan: AuditPlan, given: list[Given]) -> Units:
     attributes = {_column(group): group.column or group.name for group in plan.groups if group.by == "attribute"}
     seen = [group for group in plan.groups if group.by in ("activity", "language")]
     observed = {}
-    few = unasked = 0
+    few = unasked = outside = 0
     for one in given:
         people = one.people.select("user_id", *(_seen(group, one.people).alias(_column(group)) for group in seen))
         table = attribute_table(one.source, attributes)
@@ -120,11 +130,14 @@ def _units(plan: AuditPlan, given: list[Given]) -> Units:
         )
         test = one.source.split.test
         few += len(test) - int(test.main.sum())
+        outside += int(test.main.sum()) - one.people.height
         unasked += one.source.split.train.n_users - len(test)
     columns = [_column(group) for group in seen]
     if len(given) > 1 and columns:
         observed = _agreed(observed, columns)
     excluded = {"too few events": few, "no event to ask for in the test": unasked}
+    if plan.data.window is not None:
+        excluded["asked outside the window"] = outside
     return unite(observed, (*columns, *attributes), excluded)
 
 
@@ -178,31 +191,6 @@ def _judged(plan: AuditPlan, comparer: Comparer, groupings: Mapping[str, Groupin
     for group in groupings:
         found.extend(comparer.compare(metric, group) for metric in plan.metrics if (metric, group) not in asked)
     return found
-
-
-def _adjusted(
-    comparisons: list[Comparison], providers: list[Provider], groupings: Mapping[str, Grouping]
-) -> tuple[list[Comparison], list[Provider]]:
-    """Adjust p-values over the whole of each family, then judge the primary questions."""
-    both: list[Comparison | Provider] = [*comparisons, *providers]
-    corrected: dict[int, float] = {}
-    for family in ("primary", "exploratory"):
-        places = [place for place, one in enumerate(both) if one.family == family]
-        values = [np.nan if (p := both[place].p) is None else p for place in places]
-        corrected |= dict(zip(places, adjust(values, primary=family == "primary"), strict=True))
-    done: list[Comparison | Provider] = []
-    for place, one in enumerate(both):
-        p = corrected[place]
-        update: dict[str, object] = {"p_adjusted": p if np.isfinite(p) else None}
-        if one.tolerance is not None:
-            complete = isinstance(one, Provider) or _everybody(one, groupings[one.group])
-            lo, hi = (np.nan if end is None else end for end in (one.lo, one.hi))
-            update["verdict"], update["reason"] = judge(one.tolerance, lo, hi, p, complete=complete)
-        done.append(one.model_copy(update=update))
-    return (
-        [one for one in done if isinstance(one, Comparison)],
-        [one for one in done if isinstance(one, Provider)],
-    )
 
 
 def _everybody(one: Comparison, grouping: Grouping) -> bool:

@@ -14,11 +14,14 @@ from koinon.errors import EvaluationError
 from koinon.fairness.metrics import METRICS
 from koinon.fairness.plan import PLAN_FILE, AuditPlan
 from koinon.fairness.subject import DATASET, folder_of, open_tables, release_of, source_name
+from koinon.recommenders.store import needs_space
+from koinon.recommenders.training import TRAINABLE, config_type, reads_texts
+from koinon.space import DEFAULT_ENCODER
 
-__all__ = ["draft", "write_plan"]
+__all__ = ["MINIMUM", "MOST_VALUES", "bands_of", "draft", "is_group", "write_plan"]
 
-_MOST_VALUES = 30
-_MINIMUM = 20
+MOST_VALUES = 30
+MINIMUM = 20
 
 
 def draft(
@@ -29,6 +32,7 @@ def draft(
     recommender: str | None = "ease",
     settings: Mapping[str, Any] | None = None,
     kept: str | None = None,
+    encoder: str | None = None,
     attributes: Sequence[str] = (),
     tolerance: float = 0.03,
     protocol: str = "holdout",
@@ -51,6 +55,8 @@ def draft(
         As in a plan, and what folders are relative to.
     recommender, settings, kept
         What is audited; with ``kept``, ``recommender`` does not count.
+    encoder
+        The space of a recommender that reads texts; default: the packaged one where it needs any.
     attributes
         Attributes to use; default: all that all sources declare.
     tolerance
@@ -68,7 +74,7 @@ def draft(
     tables = [open_tables(source, root, tuple(attributes), basis) for source in sources]
     chosen = list(attributes) or _usable(tables)
     groups: list[dict[str, Any]] = [_group(attribute, tables) for attribute in chosen]
-    if bands := _bands(tables):
+    if bands := bands_of(tables):
         groups.append({"name": "activity", "by": "activity", "bands": bands})
     if len(sources) > 1:
         groups.append({"name": "partner", "by": "partner", "small": "pool"})
@@ -84,9 +90,7 @@ def draft(
     raw: dict[str, object] = {
         "name": name,
         "question": f"Does any group of {', '.join(chosen) or 'people'} get clearly worse lists than another?",
-        "system": {"kept": kept, "release": _releases(sources, root, kept)}
-        if kept
-        else {"recommender": recommender, "settings": dict(settings or {})},
+        "system": _system(sources, root, recommender, settings or {}, kept, encoder),
         "data": {"sources": list(sources), "protocol": protocol, "basis": basis, "like_from": like_from},
         "groups": groups,
         "intersections": crossed,
@@ -94,7 +98,7 @@ def draft(
         "primary": [{"metric": "ndcg", "group": group, "tolerance": tolerance} for group in over],
         "exploratory": [metric for metric, about in METRICS.items() if metric != "ndcg" and bear[about.needs]],
         "providers": [{"by": by} for by in providers],
-        "minimum_cell": _MINIMUM,
+        "minimum_cell": MINIMUM,
         "federation": federation,
         "record": record,
     }
@@ -122,21 +126,23 @@ def write_plan(folder: Path, plan: AuditPlan) -> Path:
 
 def _usable(tables: Sequence[Tables]) -> list[str]:
     shared = [name for name in tables[0].users.columns if all(name in one.users.columns for one in tables)]
-    return [name for name in shared if name != "user_id" and all(_is_group(one.users[name]) for one in tables)]
+    return [name for name in shared if name != "user_id" and all(is_group(one.users[name]) for one in tables)]
 
 
-def _is_group(column: pl.Series) -> bool:
-    return not column.dtype.is_numeric() and 2 <= column.drop_nulls().n_unique() <= _MOST_VALUES
+def is_group(column: pl.Series, most: int | None = MOST_VALUES) -> bool:
+    """Whether an attribute divides people: no number, two values or more, and not too many."""
+    values = column.drop_nulls().n_unique()
+    return not column.dtype.is_numeric() and values >= 2 and (most is None or values <= most)
 
 
 def _group(attribute: str, tables: Sequence[Tables]) -> dict[str, Any]:
     counts = pl.concat([one.users[attribute].cast(pl.String) for one in tables]).drop_nulls().value_counts()
     # many of a group may not be asked about: what is near the minimum is pooled, too
-    small = bool((counts["count"] < 3 * _MINIMUM).any())
+    small = bool((counts["count"] < 3 * MINIMUM).any())
     return {"name": attribute, "small": "pool" if small else "refuse"}
 
 
-def _bands(tables: Sequence[Tables]) -> list[int]:
+def bands_of(tables: Sequence[Tables]) -> list[int]:
     """Thirds of people by the events before the one asked for, in round numbers; none where all are as active."""
     every = np.concatenate([one.events.group_by("user_id").len()["len"].to_numpy() for one in tables]).astype(np.int64)
     counts = every[every >= SplitConfig().minimum_user_events] - 1
@@ -144,7 +150,27 @@ def _bands(tables: Sequence[Tables]) -> list[int]:
         return []
     edges = {max(2, int(round(edge, -1 if edge >= 20 else 0))) for edge in np.quantile(counts, [1 / 3, 2 / 3])}
     sizes = np.bincount(np.searchsorted(sorted(edges), counts, side="right"), minlength=len(edges) + 1)
-    return sorted(edges) if (sizes >= 3 * _MINIMUM).all() else []
+    return sorted(edges) if (sizes >= 3 * MINIMUM).all() else []
+
+
+def _system(
+    sources: Sequence[str],
+    root: Path,
+    recommender: str | None,
+    settings: Mapping[str, Any],
+    kept: str | None,
+    encoder: str | None,
+) -> dict[str, Any]:
+    """What is audited, with the space it needs."""
+    if kept is None:
+        kind = config_type(recommender) if recommender in TRAINABLE else None
+        full = kind.from_dict(dict(settings), source="system.settings").model_dump() if kind else {}
+        needs = recommender is not None and reads_texts(recommender, full)
+        system: dict[str, Any] = {"recommender": recommender, "settings": dict(settings)}
+    else:
+        system = {"kept": kept, "release": _releases(sources, root, kept)}
+        needs = any(needs_space(folder_of(source, root) / kept) for source in sources)
+    return {**system, "encoder": encoder or (DEFAULT_ENCODER if needs else None)}
 
 
 def _releases(sources: Sequence[str], root: Path, kept: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -11,9 +12,21 @@ from pydantic import Field, model_validator
 from koinon.config import Config
 from koinon.data import SplitConfig
 from koinon.fairness.metrics import METRICS
+from koinon.fairness.probes.plan import ProbesPlan
 from koinon.recommenders.training import TRAINABLE
 
-__all__ = ["PLAN_FILE", "AuditPlan", "DataPlan", "GroupPlan", "PrimaryPlan", "ProviderPlan", "SystemPlan"]
+__all__ = [
+    "PLAN_FILE",
+    "AuditPlan",
+    "DataPlan",
+    "FederatedPlan",
+    "GroupPlan",
+    "PrimaryPlan",
+    "PrivacyPlan",
+    "ProviderPlan",
+    "SystemPlan",
+    "WindowPlan",
+]
 
 PLAN_FILE = "plan.toml"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -26,10 +39,14 @@ class SystemPlan(Config):
     """Fitted on training and validation events; one of :data:`koinon.recommenders.training.TRAINABLE`."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Its settings; what is not named has its default."""
+    encoder: str | None = None
+    """The semantic space, for recommenders that read texts."""
     kept: str | None = None
-    """Folder of a kept recommender, within each source's folder, e.g. ``models/federated_gram``."""
+    """Folder of a kept recommender, within each source's folder, e.g. ``models/federated_gram``; of a federation, an
+    arm or ``deployed``: what each partner serves with."""
     release: dict[str, str] = Field(default_factory=dict)
-    """With ``kept``: source to SHA-256 of its ``recommender.json``. Another file is not what was to be audited."""
+    """With ``kept``: source to SHA-256 of its ``recommender.json``. Another file is not what was to be audited. Of a
+    federation: learner to SHA-256 of its release's manifest."""
     words: str = ""
     """The system in plain words, for the report."""
 
@@ -42,11 +59,60 @@ class SystemPlan(Config):
         return self
 
 
+class WindowPlan(Config):
+    """Days in whose course people are asked; who would be asked on another day is left out."""
+
+    first: date
+    last: date
+    """Included; days of UTC."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.last < self.first:
+            raise ValueError("the last day lies before the first")
+        return self
+
+    @property
+    def milliseconds(self) -> tuple[int, int]:
+        """First millisecond since 1970 UTC, and the first one after."""
+        days = ((day - date(1970, 1, 1)).days for day in (self.first, self.last))
+        first, last = (day * 86_400_000 for day in days)
+        return first, last + 86_400_000
+
+
+class PrivacyPlan(Config):
+    """What an audit of a federation may tell of one person: (ε, δ).
+
+    Where the federation has a budget, ``epsilon`` is of what it keeps for audits, and all else is the federation's.
+    """
+
+    epsilon: float = Field(gt=0)
+    delta: float = Field(gt=0, lt=1)
+    people: int = Field(ge=1)
+    """More people than any partner has."""
+    sharing: tuple[tuple[str, ...], ...] | None = None
+    """Groups of partners that may have people in common; ``None``: all may."""
+
+
+class FederatedPlan(Config):
+    """Who is asked where partners answer with sums alone, and nobody's rows leave home."""
+
+    file: str
+    """The federation's file, relative to the plan."""
+    policy_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """What its members had agreed on when this was planned: division of the events, encoder, aggregation, budget."""
+    gains: bool = False
+    """Whether each partner's own gain over its local model is told."""
+
+
 class DataPlan(Config):
     """Whose events are looked at, and how they are divided."""
 
     sources: tuple[str, ...] = Field(min_length=1)
-    """``dataset:NAME`` or a partner's folder, relative to the plan. The same user id means the same person."""
+    """``dataset:NAME`` or a partner's folder, relative to the plan; of a federation, partners by name. The same user id
+    means the same person."""
+    window: WindowPlan | None = None
+    """``None``: whatever the division holds out."""
     protocol: Literal["time", "holdout", "leave-last-out"] = "holdout"
     """``holdout``: one event of each person is asked for; ``time``: what the people of the last tenth did."""
     minimum_item_events: int = Field(default=2, ge=1)
@@ -80,7 +146,9 @@ class GroupPlan(Config):
     bands: tuple[int, ...] = ()
     """``activity``: the first number of each band after the first."""
     values: tuple[str, ...] = ()
-    """Groups that must be there; one that has nobody is reported as vanished."""
+    """Groups that must be there; one that has nobody is reported as vanished. In a federation no others are told of."""
+    at: tuple[str, ...] = ()
+    """Sources where it is asked; default: all. Elsewhere people count as unknown. For federations alone."""
     small: Literal["refuse", "pool", "withhold"] = "refuse"
     """Groups below the minimum cell: an error; one group together; or not shown (then nothing can pass)."""
     required: bool = True
@@ -141,6 +209,13 @@ class AuditPlan(Config):
     draws: int = Field(default=2000, ge=200, le=100_000)
     """Bootstrap draws, and permutations."""
     seed: int = Field(default=0, ge=0)
+    federated: FederatedPlan | None = None
+    """Set: partners answer within a federation."""
+    privacy: PrivacyPlan | None = None
+    """``federated``: its budget, charged to the partners' accounts as training is; ``None``: no noise, or, where the
+    federation has a budget, all that it keeps for audits."""
+    probes: ProbesPlan | None = None
+    """What is stated of people to see whether their lists change, and what the space is asked."""
     federation: str | None = None
     """A demonstration's or study's output with every arm's figures; adds what federating brought each partner."""
     record: str | None = None
@@ -171,6 +246,27 @@ class AuditPlan(Config):
             raise ValueError("a primary question is asked twice")
         if len({provider.by for provider in self.providers}) != len(self.providers):
             raise ValueError("providers: one division is named twice")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        if self.federated is None:
+            if self.privacy is not None or any(group.at for group in self.groups):
+                raise ValueError("`privacy` and a group's `at` are for an audit of a federation")
+            return self
+        if self.system.kept is None:
+            raise ValueError("a federation audits what is kept: set system.kept")
+        if self.control or self.providers or self.federation is not None:
+            raise ValueError("a federation's audit has no `control`, `providers` or `federation`: they need rows")
+        if "attention_fairness" in self.metrics:
+            raise ValueError("attention_fairness of one person depends on all others' events; leave it out")
+        for group in self.groups:
+            if group.by in ("attribute", "language") and len(set(group.values)) < 2:
+                raise ValueError(f"group {group.name}: name the `values` that all partners count, two at least")
+            if group.small == "pool":
+                raise ValueError(f"group {group.name}: cells are fixed before anybody is counted; merge, or withhold")
+            if unknown := set(group.at) - set(self.data.sources):
+                raise ValueError(f"group {group.name}: {sorted(unknown)[0]!r} is none of the sources")
         return self
 
     @property

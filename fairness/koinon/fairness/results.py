@@ -13,9 +13,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from koinon.errors import EvaluationError
+from koinon.fairness.probes.findings import Probes
 from koinon.fairness.verdicts import Verdict
 
 __all__ = [
+    "Answered",
     "AuditResults",
     "Catalogue",
     "Cell",
@@ -23,6 +25,7 @@ __all__ = [
     "Comparison",
     "Estimate",
     "Exposure",
+    "Federated",
     "Federation",
     "Group",
     "Judged",
@@ -31,6 +34,7 @@ __all__ = [
     "Provider",
     "Recorded",
     "SourceFacts",
+    "Spent",
     "schema",
     "schema_text",
 ]
@@ -47,7 +51,7 @@ class Estimate(_Record):
     lo: float | None
     hi: float | None
     n: int | None
-    """Users with a value; ``null`` where it is not told."""
+    """Users with a value, in a federation under a budget with noise; ``null`` where it is not told."""
     shrunken: float | None = None
     """The mean drawn towards that of all groups by how much of the groups' scatter is noise."""
 
@@ -64,6 +68,8 @@ class Cell(_Record):
     """Metric to estimate; empty for a hidden cell."""
     coverage: float | None = None
     """Share of the catalogue shown to as many of its users as the smallest shown cell has."""
+    n_noise: float | None = None
+    """Standard deviation of the noise in ``n``; ``null`` where there is none."""
 
 
 class Group(_Record):
@@ -209,6 +215,43 @@ class Federation(_Record):
     worst_language_gain: float | None
 
 
+class Answered(_Record):
+    """One partner that was to be asked."""
+
+    partner: str | None
+    """``null`` where the federation keeps it from being known who took part."""
+    code: str | None
+    """Why it is not in the sums; ``null``: it is."""
+
+
+class Spent(_Record):
+    """What an audit of a federation may tell of one person."""
+
+    epsilon: float
+    delta: float
+    budget: float
+    """ε of everything that is told under the same budget, training included."""
+    mechanism: Literal["local", "distributed"]
+    safe: bool
+    """Whether the noise is nobody's to repeat."""
+    noise: dict[str, float]
+    """Standard deviation of the noise in one value of each sum."""
+
+
+class Federated(_Record):
+    """How partners answered with sums."""
+
+    federation: str
+    policy_sha256: str
+    """Of the policy under which they were asked; it holds the plan."""
+    secure: bool
+    """Whether the server saw the total alone."""
+    partners: list[Answered]
+    privacy: Spent | None
+    totals_sha256: str
+    """Of ``totals.json``, the sums that everything here follows from."""
+
+
 class Recorded(_Record):
     """Where the plan was entered before anything was computed."""
 
@@ -250,7 +293,8 @@ class AuditResults(_Record):
     sources: list[SourceFacts]
     people: int
     """People asked about: the units of everything here."""
-    at_several_sources: int
+    at_several_sources: int | None
+    """``null`` for a federation, which cannot know: there somebody counts at each partner."""
     excluded: dict[str, int]
     """Why people were left out, and how many."""
     comparisons: list[Comparison]
@@ -260,6 +304,9 @@ class AuditResults(_Record):
     catalogues: list[Catalogue]
     labels: list[Labels]
     federation: Federation | None
+    federated: Federated | None = None
+    """Set: partners answered with sums; then ``sources`` is empty, and so is what needs rows."""
+    probes: Probes | None = None
     seconds: float = Field(ge=0)
     versions: dict[str, str]
 

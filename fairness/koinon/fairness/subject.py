@@ -17,6 +17,7 @@ from koinon.fairness.plan import AuditPlan
 from koinon.recommenders.protocol import Recommender
 from koinon.recommenders.store import DESCRIPTION, load
 from koinon.recommenders.training import build, config_type, known_before_test
+from koinon.space import Space, open_space
 
 __all__ = [
     "DATASET",
@@ -49,6 +50,8 @@ class Source:
         The domain with what was known before the test.
     recommender
         Fitted on it.
+    space
+        What it reads texts with.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Source:
     split: Split
     known: Domain
     recommender: Recommender
+    space: Space | None = None
 
 
 def folder_of(source: str, root: Path) -> Path:
@@ -137,6 +141,8 @@ def open_sources(plan: AuditPlan, root: Path) -> list[Source]:
     ------
     EvaluationError
         K512, K525 as :func:`open_tables`; K526 the kept recommender is not the one that the plan names.
+    RecommenderError
+        K404, K412 it reads texts, and ``system.encoder`` names no space or another one.
     """
     attributes = tuple(dict.fromkeys(g.column or g.name for g in plan.groups if g.by == "attribute"))
     every = {source: open_tables(source, root, attributes, plan.data.basis) for source in plan.data.sources}
@@ -145,21 +151,22 @@ def open_sources(plan: AuditPlan, root: Path) -> list[Source]:
         moments = global_clock([tables.events for tables in every.values()])
         clock = dict(zip(("validation_from", "test_from"), moments, strict=True))
     config = plan.data.split_config(clock)
+    space = None if plan.system.encoder is None else open_space(plan.system.encoder)
     found = []
     for source, tables in every.items():
         name = source_name(source)
         split = make_split(name, tables, config)
         known = known_before_test(split)
-        found.append(Source(name, tables, split, known, _recommender(plan, root, source, known)))
+        found.append(Source(name, tables, split, known, _recommender(plan, root, source, known, space), space))
     return found
 
 
-def _recommender(plan: AuditPlan, root: Path, source: str, known: Domain) -> Recommender:
+def _recommender(plan: AuditPlan, root: Path, source: str, known: Domain, space: Space | None) -> Recommender:
     system = plan.system
     if system.kept is None:
         assert system.recommender is not None
         settings = config_type(system.recommender).from_dict(dict(system.settings), source="system.settings")
-        return build(system.recommender, settings).fit(known, None, rng=np.random.default_rng(plan.seed))
+        return build(system.recommender, settings).fit(known, space, rng=np.random.default_rng(plan.seed))
     folder = folder_of(source, root) / system.kept
     name, release = source_name(source), release_of(folder)
     if system.release.get(name) != release:
@@ -168,7 +175,7 @@ def _recommender(plan: AuditPlan, root: Path, source: str, known: Domain) -> Rec
             f"{name}: what is kept in {system.kept} is not the release that the plan names.",
             "Restore that release, or plan a new audit for this one.",
         )
-    return load(folder, known)
+    return load(folder, known, space)
 
 
 def attribute_table(source: Source, attributes: Mapping[str, str]) -> pl.DataFrame:

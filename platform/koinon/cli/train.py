@@ -138,10 +138,10 @@ def split_of(directory: Path | None, dataset: str | None, protocol: Any, minimum
 
 def space_for(recommender: str, settings: dict[str, Any], encoder: str) -> Space | None:
     """The space where a recommender's settings read texts; ``None`` elsewhere."""
+    from koinon.recommenders.training import reads_texts
     from koinon.space import open_space
 
-    reads_texts = recommender == "semantic-ease" or settings.get("items", "ids") != "ids"
-    return open_space(encoder) if reads_texts else None
+    return open_space(encoder) if reads_texts(recommender, settings) else None
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from koinon.errors import ConfigError, RecommenderError
 from koinon.recommenders.protocol import Recommender
 from koinon.space import Space
 
-__all__ = ["FORMAT", "REGISTRY", "Storable", "catalogue_fingerprint", "load", "save"]
+__all__ = ["FORMAT", "REGISTRY", "Storable", "catalogue_fingerprint", "load", "needs_space", "save"]
 
 FORMAT = 1
 DESCRIPTION = "recommender.json"
@@ -121,6 +121,14 @@ def save(recommender: Recommender, folder: Path, domain: Domain, space: Space | 
     for old in folder.glob("arrays-*.safetensors"):
         if old != target:
             old.unlink(missing_ok=True)
+
+
+def needs_space(folder: Path) -> bool:
+    """Whether what is kept there was fitted with a semantic space; ``False`` where that cannot be read."""
+    try:
+        return json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")).get("space") is not None
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def load(folder: Path, domain: Domain, space: Space | None = None) -> Recommender:

@@ -18,7 +18,16 @@ from koinon.recommenders.protocol import Recommender
 from koinon.recommenders.store import REGISTRY, Storable, save
 from koinon.space import Space
 
-__all__ = ["TRAINABLE", "Trained", "at_target_times", "build", "config_type", "known_before_test", "train"]
+__all__ = [
+    "TRAINABLE",
+    "Trained",
+    "at_target_times",
+    "build",
+    "config_type",
+    "known_before_test",
+    "reads_texts",
+    "train",
+]
 
 TRAINABLE: tuple[str, ...] = tuple(name for name, place in REGISTRY.items() if ".federated" not in place)
 """Recommenders that a partner trains by itself."""
@@ -54,6 +63,13 @@ def config_type(name: str) -> type[Config]:
 def build(name: str, config: Config | None = None) -> Recommender:
     """Return an unfitted recommender of :data:`TRAINABLE`."""
     return cast(Recommender, _kind(name)(config))
+
+
+def reads_texts(name: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a recommender of :data:`TRAINABLE` needs a semantic space with these settings."""
+    if "base" in settings:
+        return reads_texts(settings["base"], settings.get("base_settings", {}))
+    return name == "semantic-ease" or settings.get("items", "ids") != "ids"
 
 
 def _kind(name: str) -> Any:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from koinon.fairness.metrics import METRICS, PROVIDER_CLASSES
+from koinon.fairness.probes.section import section
 from koinon.fairness.report.drawing import interval, mean_on
 from koinon.fairness.results import AuditResults, Comparison, Estimate, Group, Provider
 from koinon.fairness.verdicts import VERDICTS
@@ -60,6 +61,7 @@ def build_view(results: AuditResults) -> dict[str, Any]:
         "plan": json.dumps(plan, indent=2, ensure_ascii=False),
         "level": percent(float(str(plan["level"])), 0),
         "federation": results.federation,
+        "probes": section(results.probes),
     }
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -39,12 +40,14 @@ class Endpoint:
     Raises
     ------
     RecommenderError
-        K483 the host is another machine and is not the trusted one, or the URL is none.
+        K480 httpx is not installed; K483 the host is another machine and is not the trusted one, or the URL is none.
     """
 
     def __init__(
         self, url: str, model: str, *, timeout: float = 30.0, trusted_host: str | None = None, key: str | None = None
     ) -> None:
+        if find_spec("httpx") is None:
+            raise RecommenderError("K480", "An endpoint needs the package httpx.", "`pip install 'koinon[llm]'`.")
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise RecommenderError("K483", f"{url!r} is no endpoint.", "Give a URL such as http://127.0.0.1:8080/v1.")

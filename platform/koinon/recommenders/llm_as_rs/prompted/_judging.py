@@ -128,5 +128,6 @@ class Choosing:
 
 def _centred(rows: Scores) -> NDArray[np.float64]:
     """Log-probabilities relative to their group's mean."""
-    doubled = rows.astype(np.float64)
-    return doubled - doubled.mean(axis=1, keepdims=True)
+    centred: NDArray[np.float64] = rows.astype(np.float64)
+    centred -= centred.mean(axis=1, keepdims=True)
+    return centred
