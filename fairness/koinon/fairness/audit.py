@@ -17,6 +17,7 @@ from koinon.fairness.comparing import Comparer
 from koinon.fairness.frames import label_differences, require_fairlearn
 from koinon.fairness.gains import federation_gains, read_arms
 from koinon.fairness.lists import Given, is_listed, look
+from koinon.fairness.mitigation.weighing import weigh
 from koinon.fairness.plan import AuditPlan, GroupPlan
 from koinon.fairness.probes.running import run_probes
 from koinon.fairness.providing import catalogue_of, compare_providers
@@ -111,10 +112,16 @@ def run_audit(
         catalogues=[catalogue_of(one, plan) for one in given],
         labels=_labels(plan, units, given, groupings),
         federation=None if plan.federation is None else _federation(root / plan.federation, plan.seed),
+        mitigation=weigh(plan, sources, [*comparisons, *providers], _divided, say=say),
         probes=run_probes(plan, sources),
         seconds=round(time.monotonic() - began, 2),
         versions=_versions(),
     )
+
+
+def _divided(plan: AuditPlan, given: list[Given]) -> tuple[Units, dict[str, Grouping]]:
+    units = _units(plan, given)
+    return units, _groupings(plan, units, given)
 
 
 def _units(plan: AuditPlan, given: list[Given]) -> Units:

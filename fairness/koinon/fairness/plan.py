@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from koinon.config import Config
 from koinon.data import SplitConfig
 from koinon.fairness.metrics import METRICS
+from koinon.fairness.mitigation.plan import MitigationPlan
 from koinon.fairness.probes.plan import ProbesPlan
 from koinon.recommenders.training import TRAINABLE
 
@@ -218,6 +219,8 @@ class AuditPlan(Config):
     """What is stated of people to see whether their lists change, and what the space is asked."""
     federation: str | None = None
     """A demonstration's or study's output with every arm's figures; adds what federating brought each partner."""
+    mitigation: MitigationPlan | None = None
+    """Which remedies are weighed where a primary question does not pass; ``None``: none."""
     record: str | None = None
     """Folder of the federation in whose ledger the audit is entered; default: a record beside the plan."""
 
@@ -250,6 +253,8 @@ class AuditPlan(Config):
 
     @model_validator(mode="after")
     def _can_be_asked(self) -> Self:
+        if self.mitigation is not None and self.system.recommender is None:
+            raise ValueError("`mitigation` is chosen on validation, which a kept recommender has seen: name one to fit")
         if self.federated is None:
             if self.privacy is not None or any(group.at for group in self.groups):
                 raise ValueError("`privacy` and a group's `at` are for an audit of a federation")

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from koinon.errors import EvaluationError
+from koinon.fairness.mitigation.findings import Mitigation
 from koinon.fairness.probes.findings import Probes
 from koinon.fairness.verdicts import Verdict
 
@@ -307,6 +308,8 @@ class AuditResults(_Record):
     federated: Federated | None = None
     """Set: partners answered with sums; then ``sources`` is empty, and so is what needs rows."""
     probes: Probes | None = None
+    mitigation: Mitigation | None = None
+    """Remedies, where the plan names any."""
     seconds: float = Field(ge=0)
     versions: dict[str, str]
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from html import escape
 from importlib.resources import files
+from math import hypot
 from typing import Any
 
 from koinon.fairness.metrics import METRICS
 from koinon.fairness.mitigation.findings import Frontier, Mitigation, Option, Question, Span
 
 __all__ = ["mitigation_section"]
+
+_NEAR = 14.0
 
 _TITLES = {
     "calibrated": "calibrated to own history",
@@ -111,44 +114,45 @@ def _balance(frontier: Frontier) -> list[dict[str, str]]:
 def draw_frontiers(frontiers: list[Frontier], place: int, largest_cost: float, *, label: str) -> str:
     """One question's frontiers on validation: NDCG lost to the right, what is left of the gap upwards.
 
-    Each remedy is a line from "as it is" with a number that the list beside the picture names. What costs more than a
-    quarter, or doubles the gap, is off the picture.
+    Each remedy is a line from "as it is" with a number that the list beside the picture names; one that hardly leaves
+    that place has no number. What costs more than a quarter, or doubles the gap, is off the picture.
     """
     width, height, left, top = 420.0, 260.0, 44.0, 10.0
     dearest, highest = 0.25, 2.0
 
     def at(cost: float, share: float) -> tuple[float, float]:
         across = (cost + 0.02) / (dearest + 0.02)
-        return left + across * (width - left - 10), top + (1 - share / highest) * (height - top - 36)
+        return left + across * (width - left - 24), top + (1 - share / highest) * (height - top - 36)
 
     parts = [
         f'<svg class="frontier" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}">',
         _box(at, largest_cost),
     ]
-    names: list[tuple[int, str]] = []
+    names: list[str] = []
     lists: list[tuple[int, tuple[float, float]]] = []
     for frontier in frontiers:
         first = frontier.points[0]
         before = first.gaps[place]
-        if not before:
+        if not before or not first.ndcg:
             continue
         points = [
             (1 - one.ndcg / first.ndcg, gap / before) for one in frontier.points if (gap := one.gaps[place]) is not None
         ]
-        number = len(names) + 1
-        names.append((number, _title(frontier)))
         inside = [point for point in points if -0.02 <= point[0] <= dearest and point[1] <= highest]
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(*point) for point in inside))
         parts.append(f'<polyline class="path" points="{line}"/>')
         for point in inside[1:]:
             x, y = at(*point)
             parts.append(f'<circle class="stop" cx="{x:.1f}" cy="{y:.1f}" r="2"/>')
-        if len(inside) > 1:
-            lists.append((number, at(*inside[-1])))
+        (x, y), start = at(*inside[-1]), at(0.0, 1.0)
+        moved = hypot(x - start[0], y - start[1]) > _NEAR
+        names.append(_title(frontier) + ("" if moved or len(inside) < len(points) else ": stays where it starts"))
+        if moved:
+            lists.append((len(names), (x, y)))
     for number, (x, y) in _apart(lists):
         parts.append(f'<text class="mark" x="{x + 4:.1f}" y="{y + 4:.1f}">{number}</text>')
     parts.append(_axes(at, width, height, dearest, highest))
-    legend = "".join(f"<li>{escape(name)}</li>" for _, name in names)
+    legend = "".join(f"<li>{escape(name)}</li>" for name in names)
     return "".join(parts) + f'</svg><ol class="legend">{legend}</ol>'
 
 
