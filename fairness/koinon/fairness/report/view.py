@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from koinon.fairness.metrics import METRICS, PROVIDER_CLASSES
+from koinon.fairness.mitigation.section import mitigation_section
 from koinon.fairness.probes.section import section
 from koinon.fairness.report.drawing import interval, mean_on
 from koinon.fairness.results import AuditResults, Comparison, Estimate, Group, Provider
@@ -53,6 +54,7 @@ def build_view(results: AuditResults) -> dict[str, Any]:
         "controlled": [_row(one, k) for one in standing if one.at_equal is not None],
         "exploratory": [_row(one, k) for one in _by_p([one for one in standing if one.at_equal is None])],
         "providers": [_provider(one) for one in results.providers],
+        "mitigation": mitigation_section(results.mitigation, k),
         "catalogues": [_catalogue(one) for one in results.catalogues],
         "labels": results.labels,
         "number": number,
