@@ -126,10 +126,10 @@ def test_what_is_remembered_is_asked_once_and_ranked_alike():
     domain = domain_of([[u % 30, 30] for u in range(50)], 31)
     told = Counted(np.random.default_rng(2).normal(size=(50, 31)))
     kinds = np.eye(3)[np.arange(31) % 3]
-    kept = Remembered(told, 31, depth=20)
+    kept = Remembered(told, 31, depth=100)
     for dial in (0.2, 0.7):
-        fresh = Calibrated(Told(told.table), kinds, dial=dial, depth=20).learn(domain)
-        again = Calibrated(kept, kinds, dial=dial, depth=20).learn(domain)
+        fresh = Calibrated(Told(told.table), kinds, dial=dial, depth=100).learn(domain)
+        again = Calibrated(kept, kinds, dial=dial, depth=100).learn(domain)
         assert items(again.recommend(asking(domain), 10)) == items(fresh.recommend(asking(domain), 10))
     assert items(kept.recommend(asking(domain), 10)) == items(told.recommend(asking(domain), 10))
     assert told.asked == 100  # once each, and once by the line above

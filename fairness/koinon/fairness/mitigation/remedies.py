@@ -144,7 +144,7 @@ class Chosen:
             for name in self._ALTERNATIVES:
                 fitted = build(name).fit(domain, None, rng=np.random.default_rng(stage.plan.seed))
                 models.append(Remembered(fitted, domain.n_items, depth=stage.inner.depth))
-            self._fitted = {id(stage): models}
+            self._fitted[id(stage)] = models
         if source.name not in self._quality:
             self._quality[source.name] = self._measured(stage, models, group)
         labels, quality, sizes = self._quality[source.name]

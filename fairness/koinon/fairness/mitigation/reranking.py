@@ -106,8 +106,9 @@ class Reranked(Ranked):
 
         Seen items are left with whatever score they get; they are masked by those who list.
         """
-        if candidates is None and isinstance(self.inner, Remembered) and self.inner.depth == self.depth:
-            return _listed(self.inner.shortlists(requests), self.inner.items, self.reordered, requests)
+        inner = self.inner
+        if candidates is None and isinstance(inner, Remembered) and inner.depth == min(self.depth, inner.items):
+            return _listed(inner.shortlists(requests), inner.items, self.reordered, requests)
         scores = np.array(self.inner.score(requests, candidates), dtype=np.float32)
         if scores.size == 0:
             return scores
@@ -115,12 +116,9 @@ class Reranked(Ranked):
         order = self.reordered(requests, lists)
         column = np.take_along_axis(lists.column, order, axis=1)
         there = np.take_along_axis(lists.there, order, axis=1)
-        last = np.take_along_axis(scores, lists.column, axis=1)
-        scores -= (
-            np.where(lists.there, last, np.inf)
-            .min(axis=1, keepdims=True, initial=np.float32(np.inf))
-            .clip(max=np.finfo(np.float32).max)
-        )
+        listed = np.where(lists.there, np.take_along_axis(scores, lists.column, axis=1), np.inf)
+        lowest = listed.min(axis=1, keepdims=True)
+        scores -= np.where(np.isfinite(lowest), lowest, 0.0).astype(np.float32)
         depth = order.shape[1]
         new = np.broadcast_to(2.0 - np.arange(depth, dtype=np.float32) / depth, order.shape)
         row, place = np.nonzero(there)
@@ -131,7 +129,7 @@ class Reranked(Ranked):
 class Remembered(Ranked):
     """Keeps the shortlists of a fitted recommender, so that many re-rankings of one evaluation ask it once.
 
-    Only the first ``depth`` places of its own lists are right; scores of all other items are 0.
+    Only the first ``depth`` places of its own lists are right; scores of all other items are 0. Re-rank as many.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ from koinon.fairness.mitigation.findings import Effect, Frontier, Mitigation, Op
 from koinon.fairness.mitigation.remedies import Stage, Treatment, fit_planned, treatments
 from koinon.fairness.mitigation.reranking import Remembered
 from koinon.fairness.moments import moments_of
-from koinon.fairness.plan import AuditPlan, ProviderPlan
+from koinon.fairness.plan import AuditPlan, ProviderPlan, WindowPlan
 from koinon.fairness.providing import compare_providers
 from koinon.fairness.resampling import bootstrap_means
 from koinon.fairness.results import Comparison, Provider
@@ -89,7 +89,7 @@ def weigh(
     questions = [one for one in questions if isinstance(one, Provider) or one.gap is not None]
     say("fitting the recommender without validation events")
     validation = _Weighing(plan, [_before_validation(plan, one) for one in sources], divide)
-    test = _Weighing(plan, sources, divide)
+    test = _Weighing(plan, sources, divide, plan.data.window)
     groups = list(dict.fromkeys(one.group for one in questions if isinstance(one, Comparison)))
     divisions = list(dict.fromkeys(one.by for one in questions if isinstance(one, Provider)))
     frontiers: list[Frontier] = []
@@ -120,8 +120,10 @@ def weigh(
 class _Weighing:
     """One set of people who are asked over and over: validation's, or the test's."""
 
-    def __init__(self, plan: AuditPlan, sources: Sequence[Source], divide: Divide) -> None:
-        self.plan, self.divide = plan, divide
+    def __init__(
+        self, plan: AuditPlan, sources: Sequence[Source], divide: Divide, window: WindowPlan | None = None
+    ) -> None:
+        self.plan, self.divide, self.window = plan, divide, window
         depth = plan.mitigation.depth if plan.mitigation else plan.k
         self.inner = [Remembered(one.recommender, one.known.n_items, depth=depth) for one in sources]
         self.sources = sources
@@ -144,6 +146,7 @@ class _Weighing:
                 patience=plan.patience,
                 like_from=plan.data.like_from,
                 seed=plan.seed,
+                window=self.window,
             )
             for source, recommender in zip(self.sources, recommenders, strict=True)
         ]
