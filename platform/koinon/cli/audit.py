@@ -1,4 +1,4 @@
-"""``koinon audit``: plan a fairness audit, run it, check somebody else's."""
+"""``koinon audit``: plan a fairness audit, run it, check somebody else's, hold two against each other."""
 
 from __future__ import annotations
 
@@ -229,6 +229,26 @@ def verify(
         raise EvaluationError(
             "K529", f"This audit does not hold: {wrong[0].what}: {wrong[0].said}", "Ask whoever gave it to you."
         )
+
+
+@app.command(epilog="Example: `koinon audit diff release-6 release-7 --json`.")
+def diff(
+    before: Annotated[Path, typer.Argument(metavar="A", help="An audit's folder.", file_okay=False)],
+    after: Annotated[Path, typer.Argument(metavar="B", help="A later one's.", file_okay=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Show what changed between two audits, e.g. of two releases: plan, verdicts, groups, gains."""
+    from koinon.fairness.differing import differ
+    from koinon.fairness.report import RESULTS_FILE
+    from koinon.fairness.results import AuditResults
+
+    found = differ(*(AuditResults.read(folder / RESULTS_FILE) for folder in (before, after)))
+    if as_json:
+        typer.echo(found.model_dump_json(indent=2))
+    else:
+        from koinon.cli.audit_diff import show
+
+        show(found)
 
 
 @contextmanager
