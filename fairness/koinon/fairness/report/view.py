@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from koinon.fairness.federated.section import asked
+from koinon.fairness.federated.section import section as answered
 from koinon.fairness.metrics import METRICS, PROVIDER_CLASSES
 from koinon.fairness.mitigation.section import mitigation_section
 from koinon.fairness.probes.section import section
 from koinon.fairness.report.drawing import interval, mean_on
-from koinon.fairness.results import AuditResults, Comparison, Estimate, Group, Provider
+from koinon.fairness.results import AuditResults, Cell, Comparison, Estimate, Group, Provider
 from koinon.fairness.verdicts import VERDICTS
 
 __all__ = ["build_view"]
@@ -63,6 +65,7 @@ def build_view(results: AuditResults) -> dict[str, Any]:
         "plan": json.dumps(plan, indent=2, ensure_ascii=False),
         "level": percent(float(str(plan["level"])), 0),
         "federation": results.federation,
+        "answered": answered(results.federated),
         "probes": section(results.probes),
     }
 
@@ -191,6 +194,12 @@ def _group(group: Group, results: AuditResults, k: int) -> dict[str, Any]:
     }
 
 
+def _people(cell: Cell) -> str:
+    """How many, with the noise in the figure."""
+    said = f"{cell.n:,}"
+    return said if cell.n_noise is None else f"{said} \u00b1 {cell.n_noise:.0f}"
+
+
 def _table(metric: str, group: Group, results: AuditResults, k: int) -> dict[str, Any]:
     """One metric by the cells of one group, drawn on one axis."""
     shown = [(cell, cell.figures[metric]) for cell in group.cells if not cell.hidden]
@@ -199,7 +208,7 @@ def _table(metric: str, group: Group, results: AuditResults, k: int) -> dict[str
     overall = results.overall[metric].mean
     rows = []
     for cell, found in shown:
-        row = {"label": cell.label, "n": f"{cell.n:,}", "coverage": percent(cell.coverage), "svg": ""}
+        row = {"label": cell.label, "n": _people(cell), "coverage": percent(cell.coverage), "svg": ""}
         if found.mean is not None and found.lo is not None and found.hi is not None:
             said = f"{cell.label}: {number(found.mean)}, {number(found.lo)} to {number(found.hi)}"
             row["svg"] = mean_on(axis, found.mean, found.lo, found.hi, overall, label=said)
@@ -245,7 +254,9 @@ def _catalogue(one: Any) -> dict[str, str]:
 def _system(plan: Any) -> dict[str, str]:
     system = plan["system"]
     what = (
-        f"the kept recommender {system['kept']}"
+        "what each partner serves with"
+        if system["kept"] == "deployed"
+        else f"the kept recommender {system['kept']}"
         if system["kept"]
         else f"the recommender {system['recommender']}, fitted for this audit on every event before the test"
     )
@@ -260,19 +271,22 @@ def _scope(results: AuditResults) -> list[tuple[str, str]]:
         "time": "the last tenth of all events is held out and asked for",
         "leave-last-out": "the last event of each person is held out and asked for",
     }
+    division = protocols[plan["data"]["protocol"]]
+    sources = "; ".join(f"{s.name}: {s.asked:,} people, {s.items:,} items" for s in results.sources)
+    if results.federated is not None:
+        division, sources = "events are divided as the federation divides them", asked(results.federated)
     facts = [
         ("People asked about", f"{results.people:,}"),
-        ("Sources", "; ".join(f"{s.name}: {s.asked:,} people, {s.items:,} items" for s in results.sources)),
-        (
-            "How",
-            f"{protocols[plan['data']['protocol']]}; the whole catalogue is ranked, lists of {plan['k']} are judged",
-        ),
+        ("Sources", sources),
+        ("How", f"{division}; the whole catalogue is ranked, lists of {plan['k']} are judged"),
         ("Smallest group shown", f"{plan['minimum_cell']} people"),
         ("Plan", results.plan_sha256),
         ("Entered", f"{results.record.time}, entry {results.record.sequence} of a {results.record.kind} record"),
         ("Computed", results.created),
         ("Record's key", results.record.key),
     ]
+    if window := plan["data"]["window"]:
+        facts.insert(3, ("Window", f"who was asked from {window['first']} to {window['last']}, UTC"))
     if plan["data"]["basis"]:
         facts.insert(2, ("Ground for using attributes", plan["data"]["basis"]))
     if results.at_several_sources:
