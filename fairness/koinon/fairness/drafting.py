@@ -40,6 +40,7 @@ def draft(
     like_from: float | None = None,
     federation: str | None = None,
     record: str | None = None,
+    mitigate: bool = False,
 ) -> AuditPlan:
     """Propose a plan.
 
@@ -63,6 +64,8 @@ def draft(
         Of every primary question.
     protocol, basis, like_from, federation, record
         As in a plan.
+    mitigate
+        Whether all remedies are weighed, at their defaults.
 
     Raises
     ------
@@ -101,6 +104,7 @@ def draft(
         "minimum_cell": MINIMUM,
         "federation": federation,
         "record": record,
+        "mitigation": {} if mitigate else None,
     }
     return AuditPlan.from_dict(raw, source="the plan")
 

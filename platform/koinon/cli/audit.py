@@ -81,6 +81,9 @@ def plan(
     ] = "holdout",
     basis: Annotated[str, typer.Option(help="Ground for using sensitive attributes without a consent column.")] = "",
     like_from: Annotated[float | None, typer.Option(help="Rating from which an item counts as liked.")] = None,
+    mitigate: Annotated[
+        bool, typer.Option("--mitigate", help="Also weigh what mending a question that does not pass would cost.")
+    ] = False,
     federation: Annotated[
         Path | None, typer.Option(help="A study's output: adds what federating brought each partner.", file_okay=False)
     ] = None,
@@ -130,6 +133,7 @@ def plan(
             encoder=encoder,
             protocol=protocol,
             like_from=like_from,
+            mitigate=mitigate,
             federation=relative(federation) if federation else None,
             **chosen,
         )

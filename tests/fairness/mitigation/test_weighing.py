@@ -16,7 +16,7 @@ from koinon.fairness.mitigation.findings import Mitigation
 from koinon.fairness.mitigation.plan import MitigationPlan
 from koinon.fairness.mitigation.remedies import WORDS, Stage, popularity_bands, treatments
 from koinon.fairness.mitigation.section import draw_frontiers, mitigation_section
-from koinon.fairness.mitigation.weighing import _before_validation, _chosen
+from koinon.fairness.mitigation.weighing import _before_validation, _chosen, weigh
 from koinon.fairness.plan import AuditPlan
 from koinon.fairness.record import LocalRecord
 from koinon.fairness.report import REPORT_FILE
@@ -28,7 +28,14 @@ from tests.fairness.mitigation.conftest import domain_of
 
 def planned(shop, folder, **changes):
     made = draft(
-        "shop", [str(shop)], folder, settings={"lambda_": 20.0}, attributes=["taste"], basis="agreed", tolerance=0.05
+        "shop",
+        [str(shop)],
+        folder,
+        settings={"lambda_": 20.0},
+        attributes=["taste"],
+        basis="agreed",
+        tolerance=0.05,
+        mitigate=True,
     )
     raw = made.model_dump(mode="json", exclude_none=True)
     raw |= {
@@ -159,5 +166,15 @@ def test_a_kept_recommender_has_seen_validation(shop, tmp_path):
 
 
 def test_nothing_is_weighed_unless_planned(audited):
-    assert MitigationPlan().largest_cost == 0.02
     assert AuditPlan.model_fields["mitigation"].default is None
+    folder, results = audited
+    plan, _ = AuditPlan.read(folder / "plan.toml")
+    sources = open_sources(plan, folder)
+    assert weigh(plan.model_copy(update={"mitigation": None}), sources, results.comparisons, None) is None
+
+
+def test_a_plan_drafted_with_mitigation_names_every_remedy(shop, tmp_path):
+    options = {"attributes": ["taste"], "basis": "agreed"}
+    assert draft("shop", [str(shop)], tmp_path, mitigate=True, **options).mitigation == MitigationPlan()
+    assert draft("shop", [str(shop)], tmp_path, **options).mitigation is None
+    assert set(MitigationPlan().remedies) == set(WORDS)

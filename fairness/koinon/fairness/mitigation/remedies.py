@@ -28,6 +28,7 @@ from koinon.fairness.providing import classes_of
 from koinon.fairness.subject import Source, attribute_table
 from koinon.recommenders.protocol import Recommender
 from koinon.recommenders.training import build, config_type
+from koinon.space import Space
 
 __all__ = ["WORDS", "Stage", "Treatment", "fit_planned", "popularity_bands", "treatments"]
 
@@ -205,12 +206,12 @@ def treatments(
     return found
 
 
-def fit_planned(plan: AuditPlan, domain: Domain) -> Recommender:
+def fit_planned(plan: AuditPlan, domain: Domain, space: Space | None) -> Recommender:
     """Fit the audited recommender on other events than the audit's."""
     name = plan.system.recommender
     assert name is not None
     settings = config_type(name).from_dict(dict(plan.system.settings), source="system.settings")
-    return build(name, settings).fit(domain, None, rng=np.random.default_rng(plan.seed))
+    return build(name, settings).fit(domain, space, rng=np.random.default_rng(plan.seed))
 
 
 def popularity_bands(domain: Domain) -> Doubles:
@@ -278,7 +279,7 @@ def _weighted(name: str, k: int, depth: int) -> Callable[[Stage, float], Recomme
         domain = stage.source.known
         weights = balancing_weights(stage.group(name), dial)
         more = weighted_domain(domain, weights, rng=np.random.default_rng(stage.plan.seed))
-        return fit_planned(stage.plan, more)
+        return fit_planned(stage.plan, more, stage.source.space)
 
     return how
 

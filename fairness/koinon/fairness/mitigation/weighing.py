@@ -156,7 +156,8 @@ class _Weighing:
 def _before_validation(plan: AuditPlan, source: Source) -> Source:
     """The same source as it was before its validation events, which are asked for."""
     split = replace(source.split, test=source.split.validation)
-    return Source(source.name, source.tables, split, split.train, fit_planned(plan, split.train))
+    fitted = fit_planned(plan, split.train, source.space)
+    return replace(source, split=split, known=split.train, recommender=fitted)
 
 
 def _frontier(plan: AuditPlan, validation: _Weighing, treatment: Treatment, questions: Sequence[Asked]) -> Frontier:
