@@ -469,6 +469,8 @@ def test_the_plan_must_fix_cells_and_leave_out_what_needs_rows() -> None:
         {"groups": [{"name": "age", "values": ["young", "old"], "at": ["omega"]}]},
         {"exploratory": ["attention_fairness"]},
         {"providers": [{"by": "popularity"}]},
+        {"probes": {}},
+        {"control": ["age"]},
         {"system": {"recommender": "ease"}},
         {"federated": None, "privacy": {"epsilon": 1.0, "delta": 1e-6, "people": 10}},
     ):
