@@ -27,8 +27,8 @@ __all__ = ["NETWORKS", "AutoInt", "ClickModel", "DCNv2", "DeepFM", "NetworkClick
 
 Float = NDArray[np.float32]
 ROWS_AT_ONCE = 16_384
-ENDS = {"epochs", "patience", "checkpoint_seconds", "device"}
-"""Settings of when a training ends, of how often it is kept, and of where it runs."""
+BESIDE = {"epochs", "patience", "checkpoint_seconds", "device", "negatives"}
+"""Settings that a training's course does not depend on: its end, its keeping, its place, and rows drawn beforehand."""
 
 
 class ClickModel(Protocol):
@@ -227,7 +227,7 @@ class NetworkClicks:
         return torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
     def _fingerprint(self, data: ClickData, config: NetworkConfig, space: Space | None, seed: int) -> str:
-        settings = config.model_dump_json(exclude=ENDS)
+        settings = config.model_dump_json(exclude=BESIDE)
         encoder = space.fingerprint if space is not None and config.alignment is not None else "-"
         return hashlib.sha256(f"{self.name} {seed} {settings} {encoder} {data.fingerprint}".encode()).hexdigest()
 
