@@ -28,10 +28,12 @@ from koinon.fairness.report import REPORT_FILE, RESULTS_FILE
 from koinon.fairness.results import AuditResults, Recorded
 from koinon.fairness.subject import release_of
 from koinon.fairness.verifying import verify_audit
+from koinon.privacy.ledger.kinds import Kind
 from koinon.recommenders.conventional import EASE, EaseConfig, Popularity
 from koinon.recommenders.store import save
 from koinon.server import FederationConfig
 from koinon.server.auditing import conduct_federated
+from koinon.server.place import Place
 
 Make = Callable[..., Any]
 NAMES = ("alpha", "beta", "gamma", "delta")
@@ -482,3 +484,61 @@ def test_the_question_is_no_learner_of_a_federation() -> None:
     from koinon.recommenders.federated.registry import LEARNERS
 
     assert QUESTION not in LEARNERS
+
+
+@pytest.fixture
+def released(home: Path, federation: Make, grid_of: Make, coordinate: Make) -> Path:
+    """Output folder of a federation that has trained once."""
+    learners = [{"name": "federated_popularity", "settings": {"rounds": 1}}]
+    config = FederationConfig.model_validate(described(learners=learners))
+    (home / "federation.toml").write_text(config.to_toml())
+    loaded = FederationConfig.load(home / "federation.toml")
+    return Path(coordinate(loaded, grid_of(loaded), home / "out").out)
+
+
+def test_the_command_plans_from_what_partners_declare_and_what_was_released(
+    home: Path, released: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from koinon.cli.main import run
+
+    monkeypatch.chdir(home)
+    asked = ["--federated", "federation.toml", "--released", "out", "--basis", "agreed"]
+    assert run(["audit", "plan", "whole", *asked, "--epsilon", "2"]) == 0
+    plan, _ = AuditPlan.read(home / "whole" / PLAN_FILE)
+    with Place.find(released).books() as (ledger, _):
+        published = ledger.entries(kind=Kind.RELEASE_PUBLISHED)[-1]
+    assert plan.system.release == {"federated_popularity": published.body["manifest_sha256"]}
+    assert {group.name: group.values for group in plan.groups} == {
+        "taste": ("roaming", "steady"),
+        "age": ("old", "young"),
+        "activity": (),
+        "partner": (),
+    }
+    assert (plan.exploratory, plan.privacy.epsilon if plan.privacy else None) == ((), 2.0)
+    assert plan.federated is not None
+    assert plan.federated.policy_sha256 == FederationConfig.load(home / "federation.toml").policy_sha256()
+    assert run(["audit", "plan", "other", *asked, "--attribute", "height"]) == 6
+    assert "K512" in capsys.readouterr().err
+    assert run(["audit", "plan", "third", "--federated", "federation.toml"]) == 2
+
+
+def test_an_attribute_that_only_some_declare_is_asked_there_alone(home: Path, released: Path) -> None:
+    from koinon.server.auditing import plan_federated
+
+    users = UserPolicy(sensitive=("taste",), attributes=("taste",))
+    shutil.rmtree(home / "delta")
+    Vault.create(home / "delta", PartnerConfig(name="delta", catalogue="public", users=users), tables("delta", 3))
+    plan = plan_federated(home / "whole", "whole", home / "federation.toml", released, basis="agreed")
+    assert {group.name: group.at for group in plan.groups}["age"] == ("alpha", "beta", "gamma")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["--simulation", "--processes"])
+def test_flower_carries_an_audit(home: Path, mode: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from koinon.cli.main import run
+
+    folder = planned(home, privacy=BUDGET, deadlines={"join": 120, "catalogue": 120, "contribute": 120, "adopt": 9})
+    assert run(["audit", "run", str(folder), mode, "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert [one["code"] for one in results["federated"]["partners"]] == [None] * 4
+    assert run(["audit", "verify", str(folder)]) == 0

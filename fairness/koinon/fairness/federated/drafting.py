@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from koinon.data import Tables
+from koinon.data import Tables, Vault
 from koinon.errors import EvaluationError
 from koinon.fairness.drafting import MINIMUM, MOST_VALUES, bands_of, is_group
 from koinon.fairness.federated.partner import DEPLOYED
@@ -60,8 +60,7 @@ def draft_federated(
     tables: dict[str, Tables] = {}
     declared: dict[str, list[str]] = {}
     for partner, folder in partners.items():
-        found = open_tables(str(folder.resolve()), Path(), (), basis)
-        mine = [column for column in found.users.columns if column != "user_id"]
+        mine = Vault.open(folder).config.attributes
         wanted = tuple(column for column in mine if column in attributes or not attributes)
         tables[partner] = open_tables(str(folder.resolve()), Path(), wanted, basis)
         for column in wanted:
