@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import subprocess
@@ -206,11 +207,13 @@ def command(tmp_path: Path) -> Iterator[Callable[..., Command]]:
     def start(config: FederationConfig, *options: str, out: Path | None = None) -> Command:
         partners = "".join(f'"{name}" = "{folder}"\n' for name, folder in config.partners.items())
         (learner,) = config.learners
-        settings = ", ".join(f"{key} = {value}" for key, value in learner.settings.items())
+        settings = ", ".join(f"{key} = {json.dumps(value)}" for key, value in learner.settings.items())
         deadline = config.deadlines.contribute
         file = tmp_path / "shops.toml"
         file.write_text(
-            f'name = "shops"\nencoder = "none"\n[partners]\n{partners}[deadlines]\ncontribute = {deadline}\n'
+            f'name = "shops"\nencoder = "none"\naggregation = "{config.aggregation}"\n'
+            f"minimum_participants = {config.minimum_participants}\n"
+            f"[partners]\n{partners}[deadlines]\ncontribute = {deadline}\n"
             f'[[learners]]\nname = "{learner.name}"\nsettings = {{ {settings} }}\n'
         )
         target = out or tmp_path / "out"
