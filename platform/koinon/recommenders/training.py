@@ -69,7 +69,8 @@ def reads_texts(name: str, settings: Mapping[str, Any]) -> bool:
     """Whether a recommender of :data:`TRAINABLE` needs a semantic space with these settings."""
     if "base" in settings:
         return reads_texts(settings["base"], settings.get("base_settings", {}))
-    return name == "semantic-ease" or settings.get("items", "ids") != "ids"
+    aligned = settings.get("alignment") is not None
+    return name == "semantic-ease" or aligned or settings.get("items", "ids") != "ids"
 
 
 def _kind(name: str) -> Any:

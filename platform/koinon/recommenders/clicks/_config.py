@@ -23,7 +23,8 @@ class AlignmentConfig(Config):
     """CTRL's first stage: rows as a click network reads them are held against the same rows in words."""
 
     encoder: str = "minilm-english"
-    """The language model, as :func:`koinon.space.open_space` names it; frozen, a linear map on top is learned."""
+    """The language model, as :func:`koinon.space.open_space` names it; frozen, a linear map on top is
+    learned. What opens a space by it is ``koinon click``; a model takes the space that it is given."""
     liked: bool = True
     """A person's words also say which items they liked and which not, in training rows."""
     width: int = Field(default=128, ge=1)

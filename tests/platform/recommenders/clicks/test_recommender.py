@@ -8,8 +8,10 @@ import pytest
 from koinon.data import SplitConfig, make_split
 from koinon.errors import RecommenderError
 from koinon.recommenders import Recommender, Request
+from koinon.recommenders.clicks import AlignmentConfig
 from koinon.recommenders.clicks.recommender import AutoIntRanker, DCNv2Ranker, DeepFMRanker
 from koinon.recommenders.store import load, save
+from koinon.recommenders.training import reads_texts
 
 KINDS = (DeepFMRanker, DCNv2Ranker, AutoIntRanker)
 
@@ -47,6 +49,18 @@ def test_a_kept_one_comes_back(domain, tmp_path):
     save(model, tmp_path, domain)
     requests = [Request(user=3), Request()]
     np.testing.assert_array_equal(load(tmp_path, domain).score(requests), model.score(requests))
+
+
+def test_an_aligned_one_asks_for_a_space(domain, word_space):
+    aligned = AlignmentConfig(batch_rows=128, width=16)
+    assert reads_texts("dcnv2", DCNv2Ranker.config_type(alignment=aligned).model_dump())
+    assert not reads_texts("dcnv2", DCNv2Ranker.config_type().model_dump())
+    with pytest.raises(RecommenderError) as raised:
+        fitted(DCNv2Ranker, domain, alignment=aligned)
+    assert raised.value.code == "K404"
+    config = DCNv2Ranker.config_type(width=8, hidden=(16,), epochs=1, alignment=aligned)
+    model = DCNv2Ranker(config).fit(domain, word_space, rng=np.random.default_rng(0))
+    assert np.isfinite(model.score([Request()])).all()
 
 
 def test_an_unfitted_one_says_so(domain):
