@@ -204,7 +204,7 @@ def _side(columns: Mapping[str, Sequence[object]], seen: NDArray[np.integer], be
                 said[row].append(f"{name} {'are' if len(found) > 1 else 'is'} {', '.join(found)}")
         codes[name], values[name] = table, tuple(known)
     names = tuple(str(one) for one in columns[ids])
-    return Side(names, codes, values, tuple(", ".join(parts) for parts in said))
+    return Side(names, codes, values, tuple(", ".join(parts) or "nothing is known" for parts in said))
 
 
 def _several(value: object) -> list[str]:
