@@ -328,4 +328,5 @@ def how_divided(plan: AuditPlan, name: str) -> str:
         "language": "language of most items in history",
         "partner": "sources the person is at",
     }[group.by]
-    return words + (f"; merged: {', '.join(group.merge)}" if group.merge else "")
+    words += f"; merged: {', '.join(group.merge)}" if group.merge else ""
+    return words + (f"; asked at {', '.join(group.at)}" if group.at else "")

@@ -261,8 +261,8 @@ class AuditPlan(Config):
             return self
         if self.system.kept is None:
             raise ValueError("a federation audits what is kept: set system.kept")
-        if self.control or self.providers or self.probes is not None or self.federation is not None:
-            raise ValueError("a federation's audit has no control, providers, probes or federation: they need rows")
+        if self.providers or self.probes is not None or self.federation is not None:
+            raise ValueError("a federation's audit has no providers, probes or federation: they need rows")
         if "attention_fairness" in self.metrics:
             raise ValueError("attention_fairness of one person depends on all others' events; leave it out")
         for group in self.groups:

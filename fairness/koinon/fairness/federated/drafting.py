@@ -34,8 +34,9 @@ def draft_federated(
 
     Groups are the attributes that somebody declares, activity, and the partners themselves. Of an attribute the values
     with enough people over all partners are counted; whoever has another one counts as unknown. NDCG is asked over each
-    with one tolerance. Without noise recall and the popularity of lists are looked at as well; with noise every further
-    figure would make all others less exact.
+    with one tolerance, but not over partners, whose catalogues differ. Without noise the same is asked at equal
+    activity and at equal partners, and recall and the popularity of lists are looked at as well; with noise every
+    further figure would make all others less exact.
 
     Parameters
     ----------
@@ -70,14 +71,17 @@ def draft_federated(
     groups = [group for column, at in declared.items() if (group := _group(column, at, tables))]
     if bands := bands_of(list(tables.values())):
         groups.append({"name": "activity", "by": "activity", "bands": bands, "small": "withhold"})
-    groups.append({"name": "partner", "by": "partner", "small": "withhold"})
+    asked = [group["name"] for group in groups]
+    if privacy is None:
+        groups.append({"name": "partner", "by": "partner", "small": "withhold"})
     raw: dict[str, object] = {
         "name": name,
         "question": "Does any group of people get clearly worse lists than another, over all partners together?",
         "system": {"kept": kept, "release": dict(releases)},
         "data": {"sources": list(partners), "basis": basis},
         "groups": groups,
-        "primary": [{"metric": "ndcg", "group": group["name"], "tolerance": tolerance} for group in groups],
+        "control": [] if privacy else [*(["activity"] if bands else []), "partner"],
+        "primary": [{"metric": "ndcg", "group": group, "tolerance": tolerance} for group in asked],
         "exploratory": [] if privacy else ["recall", "novelty", "popularity_lift"],
         "minimum_cell": MINIMUM,
         "federated": federated.model_dump(mode="json"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.stats import t
 from koinon.fairness.adjusting import adjusted
 from koinon.fairness.comparing import how_divided
 from koinon.fairness.entropy import generalised_entropy
+from koinon.fairness.federated.layout import joint_name
 from koinon.fairness.federated.noisy import NoisyMeans, means_of
 from koinon.fairness.federated.totals import DivisionSums, Totals
 from koinon.fairness.gaps import gap_of, limit_p
@@ -57,10 +59,18 @@ def judge_totals(plan: AuditPlan, recorded: Recorded, totals: Totals, *, seconds
     found = [
         _compare(plan, totals, divisions[group], metric, tolerance) for (metric, group), tolerance in asked.items()
     ]
-    for name, division in divisions.items():
+    for name in _told(plan):
         found += [
-            _compare(plan, totals, division, metric, None) for metric in plan.metrics if (metric, name) not in asked
+            _compare(plan, totals, divisions[name], metric, None)
+            for metric in plan.metrics
+            if (metric, name) not in asked
         ]
+    found += [
+        _at_equal(plan, totals, divisions, one.metric, one.group, control)
+        for one in plan.primary
+        for control in plan.control
+        if control not in one.group.split("*")
+    ]
     comparisons, _ = adjusted(found, (), lambda one: not totals.missing and _everybody(one, divisions[one.group]))
     return AuditResults(
         koinon_version=version("koinon"),
@@ -77,7 +87,7 @@ def judge_totals(plan: AuditPlan, recorded: Recorded, totals: Totals, *, seconds
         excluded={},
         comparisons=comparisons,
         providers=[],
-        groups=[_group(plan, totals, division) for division in totals.divisions],
+        groups=[_group(plan, totals, divisions[name]) for name in _told(plan)],
         overall=_overall(plan, totals),
         catalogues=[],
         labels=[],
@@ -93,6 +103,11 @@ def judge_totals(plan: AuditPlan, recorded: Recorded, totals: Totals, *, seconds
         seconds=round(seconds, 2),
         versions={library: version(library) for library in _LIBRARIES},
     )
+
+
+def _told(plan: AuditPlan) -> list[str]:
+    """Divisions that are reported on; others serve a control alone."""
+    return [*(group.name for group in plan.groups), *("*".join(names) for names in plan.intersections)]
 
 
 def _everybody(one: Comparison, division: DivisionSums) -> bool:
@@ -122,11 +137,57 @@ def _compare(
     plan: AuditPlan, totals: Totals, division: DivisionSums, metric: str, tolerance: float | None
 ) -> Comparison:
     labels, sums, means = _means(plan, totals, division, metric)
+    entropy = _entropy(metric, sums) if totals.privacy is None and len(labels) > 1 else (None, None)
+    return _comparison(plan, metric, division.name, labels, means, tolerance=tolerance, entropy=entropy)
+
+
+def _at_equal(
+    plan: AuditPlan, totals: Totals, divisions: Mapping[str, DivisionSums], metric: str, group: str, control: str
+) -> Comparison:
+    """The same groups at equal levels of a control: each level weighs the same in every group.
+
+    Only levels at which every group that is shown has enough people, as where rows are at hand.
+    """
+    labels = [cell.label for cell in divisions[group].cells if cell.people is not None]
+    joint = {cell.label: cell for cell in divisions[joint_name(group, control)].cells}
+    table = [
+        [joint.get(f"{label} × {level.label}") for label in labels]
+        for level in divisions[control].cells
+        if level.people is not None
+    ]
+    used = [row for row in table if len(row) > 1 and all(cell is not None and metric in cell.figures for cell in row)]
+    if not used:
+        return _comparison(plan, metric, group, [], None, at_equal=control)
+    people = np.array([[cell.people for cell in row if cell is not None] for row in used], dtype=np.float64)
+    weight = people.sum(axis=1) / people.sum()
+    sums = np.array([cell.figures[metric] for row in used for cell in row if cell is not None]).T
+    cells = _in_units(means_of(sums[0], sums[1], sums[2], totals.noise), metric)
+    shape = (len(used), len(labels))
+    means = NoisyMeans(
+        weight @ cells.mean.reshape(shape),
+        np.sqrt(weight**2 @ cells.error.reshape(shape) ** 2),
+        cells.freedom.reshape(shape).sum(axis=0),
+        np.full(len(labels), np.nan),
+    )
+    return _comparison(plan, metric, group, labels, means, at_equal=control)
+
+
+def _comparison(
+    plan: AuditPlan,
+    metric: str,
+    group: str,
+    labels: list[str],
+    means: NoisyMeans | None,
+    *,
+    tolerance: float | None = None,
+    at_equal: str | None = None,
+    entropy: tuple[float | None, float | None] = (None, None),
+) -> Comparison:
     facts: dict[str, object] = {
         "family": "primary" if tolerance is not None else "exploratory",
         "metric": metric,
-        "group": division.name,
-        "at_equal": None,
+        "group": group,
+        "at_equal": at_equal,
         "cells": len(labels),
         "tolerance": tolerance,
         "p_adjusted": None,
@@ -134,13 +195,13 @@ def _compare(
     }
     if means is None or len(labels) < 2:
         nothing = ("best", "worst", "gap", "gap_by_chance", "lo", "hi", "ratio", "entropy", "entropy_between", "p")
-        said = "Not compared: fewer than two groups have enough people with a value."
+        why = "at equal levels " if at_equal else ""
+        said = f"Not compared: {why}fewer than two groups have enough people with a value."
         return Comparison.model_validate({**facts, **dict.fromkeys(nothing), "reason": said})
     gap = gap_of(means.mean, means.error, means.freedom, level=plan.level, seed=plan.seed)
     p, by_chance = limit_p(means.mean, means.error, means.freedom, draws=plan.draws, seed=plan.seed)
     ends = (gap.worst, gap.best) if METRICS[metric].better == "less" else (gap.best, gap.worst)
     low, high = float(means.mean.min()), float(means.mean.max())
-    total, between = _entropy(metric, sums) if totals.privacy is None else (None, None)
     return Comparison.model_validate(
         {
             **facts,
@@ -151,8 +212,8 @@ def _compare(
             "lo": gap.lo,
             "hi": gap.hi,
             "ratio": low / high if low >= 0 and high > 0 else None,
-            "entropy": total,
-            "entropy_between": between,
+            "entropy": entropy[0],
+            "entropy_between": entropy[1],
             "p": p,
             "reason": "",
         }

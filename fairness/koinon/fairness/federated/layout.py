@@ -15,7 +15,7 @@ from koinon.fairness.metrics import METRICS
 from koinon.fairness.plan import AuditPlan, GroupPlan
 from koinon.recommenders.protocol import TensorSpec
 
-__all__ = ["GAINS", "PEOPLE", "SQUARES", "SUMS", "Division", "Layout", "gains_of"]
+__all__ = ["GAINS", "PEOPLE", "SQUARES", "SUMS", "Division", "Layout", "controls", "gains_of", "joint_name"]
 
 Doubles = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -64,10 +64,11 @@ class Layout:
 
     @cached_property
     def divisions(self) -> tuple[Division, ...]:
-        """Groups, then intersections."""
+        """Groups, then intersections, then what else is crossed with a control."""
         single = {group.name: _labels(group, self.plan.data.sources) for group in self.plan.groups}
         found = [Division(name, labels, np.arange(len(labels))[None]) for name, labels in single.items()]
-        for names in self.plan.intersections:
+        controlled = [tuple(joint_name(group, control).split("*")) for group, control in controls(self.plan)]
+        for names in dict.fromkeys((*self.plan.intersections, *controlled)):
             every = list(product(*(single[name] for name in names)))
             place = np.array(list(product(*(range(len(single[name])) for name in names))), dtype=np.int64)
             found.append(Division("*".join(names), tuple(" × ".join(words) for words in every), place.T))
@@ -159,6 +160,17 @@ class Layout:
             for name, part in ((PEOPLE, known.astype(np.float64)), (SUMS, figures), (SQUARES, figures**2)):
                 np.add.at(found[name], row, part)
         return found
+
+
+def controls(plan: AuditPlan) -> list[tuple[str, str]]:
+    """Each primary question's group with each control at whose equal levels it is asked once more."""
+    groups = dict.fromkeys(question.group for question in plan.primary)
+    return [(group, control) for group in groups for control in plan.control if control not in group.split("*")]
+
+
+def joint_name(group: str, control: str) -> str:
+    """Name of the division that crosses a group with a control."""
+    return f"{group}*{control}"
 
 
 def gains_of(deployed: Doubles, local: Doubles) -> Doubles:

@@ -32,6 +32,16 @@ _MEANINGS = {
     "tolerance, or a group could not be judged.",
     "insufficient evidence": "Neither was shown. This is no pass: no difference found is not the same as none there.",
 }
+_OF_LISTS = (
+    ("coverage", "Share of the catalogue that the lists of equally many people of each group show."),
+    (
+        "expected exposure",
+        "EE-L: squared distance of the attention items get from what they ought to if equally relevant items were "
+        "treated alike. EE-D: how concentrated attention is. EE-R: how much goes to relevant items (Diaz et al. "
+        "2020).",
+    ),
+)
+"""What the glossary says where lists are at hand."""
 _TONES = {"pass": "good", "fail": "bad", "concern": "warn", "insufficient evidence": "open"}
 
 
@@ -296,8 +306,9 @@ def _scope(results: AuditResults) -> list[tuple[str, str]]:
 
 def _excluded(results: AuditResults) -> list[tuple[str, str]]:
     rows = [(reason, f"{count:,}") for reason, count in results.excluded.items()]
+    why = "not declared" if results.federated is None else "not declared, not listed or not asked"
     return rows + [
-        (f"{group.name}: not declared, in no comparison", f"{group.unknown:,}")
+        (f"{group.name}: {why}, in no comparison", f"{group.unknown:,}")
         for group in results.groups
         if "*" not in group.name
     ]
@@ -331,11 +342,5 @@ def _glossary(results: AuditResults, k: int) -> list[tuple[str, str]]:
             "between",
             "Share of the inequality among people (generalised entropy, alpha 2) that lies between the groups.",
         ),
-        ("coverage", "Share of the catalogue that the lists of equally many people of each group show."),
-        (
-            "expected exposure",
-            "EE-L: squared distance of the attention items get from what they ought to if equally relevant items were "
-            "treated alike. EE-D: how concentrated attention is. EE-R: how much goes to relevant items (Diaz et al. "
-            "2020).",
-        ),
+        *(_OF_LISTS if results.catalogues else ()),
     ]
