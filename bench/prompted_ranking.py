@@ -59,7 +59,7 @@ VARIANTS = {
 
 
 class Asked:
-    """ml-100k (titles without years), its last events held out, EASE on it, and who is asked about, in a seeded order."""
+    """ml-100k (titles without years), its last events held out, EASE on it, and whom to ask, in a seeded order."""
 
     def __init__(self, rows: str, users: int, seed: int, candidates: int) -> None:
         self.candidates = candidates

@@ -164,9 +164,10 @@ class LanguageModel:
         rows = self.tokens(texts)
         found = np.repeat(after.next[first].cpu().numpy()[None], len(rows), axis=0)
         for batch in self._batches(after, rows):
-            inside = self._logits(after, [rows[place] for place in batch])
+            shortest = len(rows[batch[-1]])
+            inside = self._logits(after, [rows[place] for place in batch], first=shortest - 1)
             for place, logits in zip(batch, inside, strict=True):
-                found[place] = F.log_softmax(logits[len(rows[place]) - 1].float(), dim=0)[first].cpu().numpy()
+                found[place] = F.log_softmax(logits[len(rows[place]) - shortest].float(), dim=0)[first].cpu().numpy()
         return found
 
     def _batches(self, after: Read, rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
@@ -186,8 +187,11 @@ class LanguageModel:
             yield order[first : first + size]
             first += size
 
-    def _logits(self, after: Read, rows: Sequence[Sequence[int]]) -> Tensor:
-        """``[rows, tokens, vocabulary]`` after each token of rows padded on the right, which no earlier token sees."""
+    def _logits(self, after: Read, rows: Sequence[Sequence[int]], first: int = 0) -> Tensor:
+        """``[rows, tokens - first, vocabulary]`` after each token from the ``first`` on.
+
+        Rows are padded on the right, which no earlier token sees.
+        """
         longest = max(map(len, rows))
         if longest == 0:
             return torch.empty((len(rows), 0, len(after.next)), device=self.device)
@@ -196,7 +200,10 @@ class LanguageModel:
             tokens[place, : len(row)] = torch.tensor(row, dtype=torch.long, device=self.device)
         with torch.inference_mode():
             found: Tensor = self.network(
-                input_ids=tokens, past_key_values=_rows_of(after.cache, len(rows)), use_cache=True
+                input_ids=tokens,
+                past_key_values=_rows_of(after.cache, len(rows)),
+                use_cache=True,
+                logits_to_keep=longest - first,
             ).logits
         return found
 

@@ -22,9 +22,9 @@ def model(tmp_path_factory):
         tokenizer_object=tokenizer, bos_token="<|im_start|>", eos_token="<|im_end|>"
     ).save_pretrained(folder)
     torch.manual_seed(5)
-    size = {"hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 64}
+    size = {"hidden_size": 16, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 32}
     config = transformers.LlamaConfig(
-        **size, vocab_size=len(pieces), num_hidden_layers=2, max_position_embeddings=4096, initializer_range=0.3
+        **size, vocab_size=len(pieces), num_hidden_layers=1, max_position_embeddings=4096, initializer_range=0.4
     )
     transformers.LlamaForCausalLM(config).save_pretrained(folder)
     return open_language_model(f"hf:{folder}")

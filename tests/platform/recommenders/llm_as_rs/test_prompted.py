@@ -43,7 +43,7 @@ class Prefers:
 
 
 def config(**changes):
-    return PromptedConfig(**{"candidates": 8, "history": 4, "weight": 0.5, **changes})
+    return PromptedConfig(**{"candidates": 8, "history": 4, "weight": 0.5, "guarded": False, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -132,11 +132,17 @@ def test_the_guarded_score_is_the_least_that_any_beginning_gained(model):
 
 @pytest.mark.parametrize("attack", APPENDED)
 def test_nothing_appended_to_a_title_raises_its_score(model, attack):
-    judge = Pointwise(model, config(), [])
-    for title in TITLES:
-        honest, attacked = clean(title, 80), clean(APPENDED[attack](title, "Alien"), 80)
-        before, after = judge.ask("", HISTORY, [honest, attacked])
-        assert after <= before + 1e-4, attacked
+    judge = Pointwise(model, config(guarded=True), [])
+    attacked = [clean(APPENDED[attack](title, "Alien"), 80) for title in TITLES]
+    before, after = judge.ask("", HISTORY, TITLES), judge.ask("", HISTORY, attacked)
+    assert (after <= before + 1e-4).all()
+
+
+def test_without_the_guard_what_is_appended_may_raise_it(model):
+    judge = Pointwise(model, config(guarded=False), [])
+    attacked = [clean(attack(title, "Alien"), 80) for title in TITLES[:2] for attack in APPENDED.values()]
+    before = np.repeat(judge.ask("", HISTORY, TITLES[:2]), len(APPENDED))
+    assert (judge.ask("", HISTORY, attacked) > before + 0.1).any()
 
 
 def test_a_description_never_enters_a_prompt(shop, base, model):
@@ -220,10 +226,10 @@ def test_a_ranker_is_kept_and_comes_back(shop, model, tmp_path, changes):
 
 def test_a_weight_that_does_not_help_is_not_taken(base, shop, model):
     ranker = PromptedRanker(config(), base=base, chooser=model).adopt(shop.train)
-    tuned = tune_weight(ranker, shop, rng=RNG(0), rows=12, weights=(0.1, 1.0), caution=1e9)
+    tuned = tune_weight(ranker, shop, rng=RNG(0), rows=6, weights=(0.1, 1.0), caution=1e9)
     assert tuned.weight == 0
     assert set(tuned.means) == {0.0, 0.1, 1.0}
-    assert tuned.users == 12
+    assert tuned.users == 6
 
 
 def test_a_weight_that_helps_is_taken(base, shop):

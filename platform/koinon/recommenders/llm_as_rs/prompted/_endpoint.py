@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
-import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
@@ -108,24 +109,29 @@ class Endpoint:
         return {name: max(value, min(finite)) for name, value in found.items()}
 
     def _post(self, body: bytes) -> bytes:
+        with ThreadPoolExecutor(1) as aside:  # whoever calls may have an event loop of its own
+            return aside.submit(asyncio.run, self._answer(body)).result()
+
+    async def _answer(self, body: bytes) -> bytes:
+        """A whole answer under one deadline, which no number of single bytes can put off."""
         import httpx
 
         headers = {"Content-Type": "application/json", **self._headers}
-        ends = time.monotonic() + self.timeout
         content = b""
         try:
-            with (
-                httpx.Client(timeout=self.timeout, follow_redirects=False, trust_env=False) as client,
+            async with (
+                asyncio.timeout(self.timeout),
+                httpx.AsyncClient(timeout=None, follow_redirects=False, trust_env=False) as client,
                 client.stream("POST", f"{self.url}/chat/completions", content=body, headers=headers) as answer,
             ):
                 if answer.status_code != 200:
                     raise self._failed(f"status {answer.status_code}")
-                for part in answer.iter_bytes():
+                async for part in answer.aiter_bytes():
                     content += part
-                    if time.monotonic() > ends:
-                        raise self._failed(f"no whole answer within {self.timeout:g} s")
                     if len(content) > _MOST_BYTES:
                         raise self._malformed("more than a mebibyte")
+        except TimeoutError as error:
+            raise self._failed(f"no whole answer within {self.timeout:g} s") from error
         except httpx.HTTPError as error:
             raise self._failed(f"{type(error).__name__}: {error}") from error
         return content
