@@ -10,6 +10,7 @@ from koinon.fairness.probes.findings import Association, Counterfactual, Probes,
 __all__ = ["section"]
 
 _MEASURES = {"jaccard": "Jaccard", "serp": "SERP*", "prag": "PRAG*", "ndcg": "NDCG"}
+_LANGUAGES = {"en": "English", "de": "German", "fr": "French", "es": "Spanish"}
 _LEVEL = 0.05
 
 
@@ -35,7 +36,7 @@ def _probe(one: Counterfactual) -> dict[str, Any]:
     tone, verdict = _said(one)
     return {
         "attribute": one.attribute,
-        "language": one.language,
+        "language": _LANGUAGES[one.language],
         "source": one.source,
         "people": f"{one.people:,}",
         "k": one.k,
@@ -81,14 +82,14 @@ def _said(one: Counterfactual) -> tuple[str, str]:
         return "bad", "Lists change, and some are served worse for what they state."
     alike = [spread for spread in one.spreads if spread.measure != "ndcg"]
     if any(spread.p_adjusted < _LEVEL for spread in alike):
-        return "warn", "Lists change more for some values than for others; that anybody is served worse is not shown."
-    return "open", "Lists change about as much for every value; that anybody is served worse is not shown."
+        return "warn", "Lists change more for some values than for others; that one is served worse is not shown."
+    return "open", "Lists change about as much for every value; that one is served worse than another is not shown."
 
 
 def _association(one: Association) -> dict[str, Any]:
     return {
         "test": one.test,
-        "language": one.language,
+        "language": _LANGUAGES[one.language],
         "form": one.form,
         "people": f"{one.first}, {one.second}",
         "things": f"{one.one}, {one.other}",
