@@ -29,6 +29,8 @@ Float = NDArray[np.float32]
 ROWS_AT_ONCE = 16_384
 BESIDE = {"epochs", "patience", "checkpoint_seconds", "device", "negatives"}
 """Settings that a training's course does not depend on: its end, its keeping, its place, and rows drawn beforehand."""
+SECOND_STAGE = {"learning_rate", "weight_decay", "batch_rows"}
+"""Settings that an alignment does not depend on either: one alignment serves any way to fine-tune."""
 
 
 class ClickModel(Protocol):
@@ -137,7 +139,7 @@ class NetworkClicks:
             device=device,
             validate=self._auc(data.validation) if len(data.validation) else None,
             checkpoint=None if folder is None else folder / "checkpoint-clicks",
-            fingerprint=self._fingerprint(data, config, space, seed),
+            fingerprint=self._fingerprint(data, space, seed, BESIDE),
             on_progress=on_progress,
         )  # fmt: skip
         return self
@@ -165,8 +167,6 @@ class NetworkClicks:
             with self._precision(device):
                 return both.loss(person[rows], item[rows], _hidden(len(rows), self.config.unknown, device))
 
-        # the same alignment serves any way to fine-tune: its checkpoint knows nothing of the second stage
-        first = self.config.model_copy(update={"learning_rate": 1.0, "weight_decay": 0.0, "batch_rows": 1})
         return fit_network(
             both,
             len(data.train),
@@ -177,7 +177,7 @@ class NetworkClicks:
             seed=seed,
             device=device,
             checkpoint=None if folder is None else folder / "checkpoint-alignment",
-            fingerprint=self._fingerprint(data, first, space, seed),
+            fingerprint=self._fingerprint(data, space, seed, BESIDE | SECOND_STAGE),
             on_progress=on_progress,
         )
 
@@ -226,9 +226,9 @@ class NetworkClicks:
     def _precision(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
-    def _fingerprint(self, data: ClickData, config: NetworkConfig, space: Space | None, seed: int) -> str:
-        settings = config.model_dump_json(exclude=BESIDE)
-        encoder = space.fingerprint if space is not None and config.alignment is not None else "-"
+    def _fingerprint(self, data: ClickData, space: Space | None, seed: int, beside: set[str]) -> str:
+        settings = self.config.model_dump_json(exclude=beside)
+        encoder = space.fingerprint if space is not None and self.config.alignment is not None else "-"
         return hashlib.sha256(f"{self.name} {seed} {settings} {encoder} {data.fingerprint}".encode()).hexdigest()
 
 
