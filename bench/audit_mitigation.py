@@ -16,6 +16,7 @@ import numpy as np
 
 from koinon.fairness.conduct import conduct
 from koinon.fairness.drafting import draft, write_plan
+from koinon.fairness.mitigation.plan import MitigationPlan
 from koinon.fairness.plan import PLAN_FILE, AuditPlan
 from koinon.fairness.record import LocalRecord
 from koinon.fairness.report import RESULTS_FILE
@@ -29,7 +30,7 @@ QUESTIONS = (
 )
 
 
-def planned(folder: Path, dataset: str, seed: int, dials: list[float]) -> None:
+def planned(folder: Path, dataset: str, seed: int, dials: list[float], remedies: list[str]) -> None:
     made = draft(
         f"{dataset}-{seed}", [f"dataset:{dataset}"], folder, settings={"lambda_": 500.0}, attributes=["gender"]
     )
@@ -41,17 +42,17 @@ def planned(folder: Path, dataset: str, seed: int, dials: list[float]) -> None:
         "providers": [{"by": "popularity", "tolerance": 0.1}],
         "control": [],
         "intersections": [],
-        "mitigation": {"dials": dials},
+        "mitigation": {"dials": dials, "remedies": remedies},
     }
     raw["data"]["seed"] = seed
     write_plan(folder, AuditPlan.from_dict(raw))
 
 
-def audited(folder: Path, dataset: str, seed: int, dials: list[float]) -> AuditResults:
+def audited(folder: Path, dataset: str, seed: int, dials: list[float], remedies: list[str]) -> AuditResults:
     if (folder / RESULTS_FILE).is_file():
         return AuditResults.read(folder / RESULTS_FILE)
     if not (folder / PLAN_FILE).is_file():
-        planned(folder, dataset, seed, dials)
+        planned(folder, dataset, seed, dials, remedies)
     return conduct(folder, LocalRecord(folder), say=lambda step: print(f"  {step}", flush=True))
 
 
@@ -80,6 +81,7 @@ def one(results: AuditResults) -> None:
                 f"  {option.remedy} {option.of} at {option.dial:g}: gap {option.after.value:.4f} "
                 f"({option.after.lo:.4f} to {option.after.hi:.4f}), left {option.left.value:.2f}{ends}, NDCG lost "
                 f"{option.cost.value:.2%} ({option.cost.lo:.2%} to {option.cost.hi:.2%})"
+                f"{'' if option.lifted is None else f', by lifting {option.lifted:.0%}'}"
                 f"{', mended' if option.mended else ''}"
             )
         place = results.mitigation.questions.index(question)
@@ -99,11 +101,12 @@ def main() -> None:
     parser.add_argument("--dataset", default="ml-1m")
     parser.add_argument("--seeds", type=int, nargs="+", default=[7, 8, 9])
     parser.add_argument("--dials", type=float, nargs="+", default=[0.05, 0.1, 0.2, 0.5, 1.0])
+    parser.add_argument("--remedies", nargs="+", default=list(MitigationPlan().remedies))
     given = parser.parse_args()
     every = []
     for seed in given.seeds:
         print(f"seed {seed}", flush=True)
-        results = audited(given.out / f"{given.dataset}-{seed}", given.dataset, seed, given.dials)
+        results = audited(given.out / f"{given.dataset}-{seed}", given.dataset, seed, given.dials, given.remedies)
         one(results)
         every.append(told(results))
     print("over all seeds: dial, gap before, after, left, cost, mended; mean of those seeds in which it was chosen")

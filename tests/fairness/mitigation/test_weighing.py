@@ -12,11 +12,11 @@ from koinon.errors import ConfigError
 from koinon.fairness.conduct import conduct
 from koinon.fairness.drafting import draft, write_plan
 from koinon.fairness.lists import look
-from koinon.fairness.mitigation.findings import Mitigation
+from koinon.fairness.mitigation.findings import Effect, Mitigation
 from koinon.fairness.mitigation.plan import MitigationPlan
 from koinon.fairness.mitigation.remedies import WORDS, Stage, popularity_bands, treatments
 from koinon.fairness.mitigation.section import draw_frontiers, mitigation_section
-from koinon.fairness.mitigation.weighing import _before_validation, _chosen, weigh
+from koinon.fairness.mitigation.weighing import _before_validation, _chosen, _lifted, weigh
 from koinon.fairness.plan import AuditPlan
 from koinon.fairness.record import LocalRecord
 from koinon.fairness.report import REPORT_FILE
@@ -147,9 +147,24 @@ def test_the_least_gap_within_the_cost_is_chosen():
     assert _chosen(frontier, 0, 0.02) == 0.2
     assert _chosen(frontier, 0, 0.0) is None
     assert _chosen(frontier, 1, 0.02) is None
-    assert draw_frontiers(found.frontiers, 0, 0.02, label="gap").count("<circle") == 3
+    assert draw_frontiers(found, 0, label="gap").count("<circle") == 3
     assert "nothing to mend" in mitigation_section(found, 10)
     assert mitigation_section(None, 10) == ""
+
+
+def effect(before, after):
+    return Effect(label="", n=1, before=before, after=after, ndcg_before=None, ndcg_after=None)
+
+
+def test_whether_a_gap_closes_by_lifting_or_by_others_loss():
+    lifted = [effect(0.2, 0.3), effect(0.5, 0.5)]
+    levelled = [effect(0.2, 0.2), effect(0.5, 0.4)]
+    half = [effect(0.2, 0.25), effect(0.5, 0.45), effect(0.4, 0.0)]
+    assert [_lifted(one, "more") for one in (lifted, levelled, half)] == pytest.approx([1.0, 0.0, 0.5])
+    assert _lifted([effect(0.5, 0.4), effect(0.2, 0.2)], "less") == pytest.approx(1.0)  # the one with more is worse off
+    assert _lifted([effect(0.2, 0.5), effect(0.5, 0.6)], "more") == 1.0  # both gain, the worst-served more
+    assert _lifted([effect(0.2, 0.1), effect(0.5, 0.5)], "more") is None
+    assert _lifted(lifted, "neither") is None
 
 
 def test_bands_of_popularity_hold_as_many_events_each():

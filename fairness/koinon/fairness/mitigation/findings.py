@@ -66,6 +66,9 @@ class Option(_Record):
     left: Span
     """Of the gap between the two groups that were farthest apart on validation, the share that is left; below 0:
     turned round. By users drawn again; of items' classes without interval."""
+    lifted: float | None
+    """Share of the closing, 0 to 1, that is the worst-served group's gain; the rest is others' loss. ``null`` where the
+    gap does not close, where more is neither better nor worse, and of items' classes."""
     cost: Span
     """Share of NDCG lost; below 0: gained."""
     mended: bool

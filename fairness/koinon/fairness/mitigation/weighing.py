@@ -12,6 +12,7 @@ from koinon.evaluation.significance import paired_gain
 from koinon.fairness.cells import Grouping
 from koinon.fairness.gaps import gap_of
 from koinon.fairness.lists import Given, look
+from koinon.fairness.metrics import METRICS
 from koinon.fairness.mitigation.calibrated import SMOOTHING
 from koinon.fairness.mitigation.findings import Effect, Frontier, Mitigation, Option, Point, Question, Span
 from koinon.fairness.mitigation.remedies import Stage, Treatment, fit_planned, treatments
@@ -245,6 +246,7 @@ def _option(
         was, now = (_exposure(plan, one, question, plan.draws) for one in (before, after))
         gap = Span(value=now.deviation, lo=now.lo, hi=now.hi)
         left, whole = Span(value=now.deviation / was.deviation, lo=None, hi=None), was.deviation
+        lifted = None
         effects = [
             Effect(
                 label=one.label,
@@ -258,12 +260,14 @@ def _option(
         ]
     else:
         gap, left, whole, effects = _people(plan, question, validation.before, before, after)
+        lifted = _lifted(effects, METRICS[question.metric].better)
     return Option(
         remedy=treatment.remedy,
         of=treatment.of,
         dial=dial,
         after=gap,
         left=left,
+        lifted=lifted,
         cost=cost,
         mended=gap.value <= whole / 2 and cost.value <= plan.mitigation.largest_cost,
         effects=effects,
@@ -318,6 +322,17 @@ def _people(
     ]
     whole = float(np.ptp(means[:, 0]))
     return Span(value=gap.plain, lo=gap.lo, hi=gap.hi), Span(value=value, lo=ends[0], hi=ends[1]), whole, effects
+
+
+def _lifted(effects: Sequence[Effect], better: str) -> float | None:
+    """How much of the closing between the best- and the worst-served group is the latter's gain."""
+    if better == "neither":
+        return None
+    sign = 1.0 if better == "more" else -1.0
+    worst, best = (pick(effects, key=lambda one: sign * one.before) for pick in (min, max))
+    gain, loss = sign * (worst.after - worst.before), sign * (best.before - best.after)
+    closing = gain + loss
+    return float(np.clip(gain / closing, 0.0, 1.0)) if closing > 0 else None
 
 
 def _question(question: Asked, options: list[Option]) -> Question:
