@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -326,3 +327,11 @@ def test_an_audit_is_entered_in_a_federations_ledger(shop, tmp_path, capsys, mon
     said = capsys.readouterr().out
     assert said.index("audit_plan") < said.rindex("audit ")
     assert run(["ledger", "verify", "out"]) == 0
+
+
+def test_only_clear_differences_are_marked(audited):
+    page = (audited[0] / REPORT_FILE).read_text()
+    marked = re.findall(r'<b class="warn">(?:< )?([0-9.]+)</b>', page)
+    clear = [one for one in audited[1].comparisons if one.family == "exploratory" and (one.p_adjusted or 1.0) < 0.05]
+    assert len(marked) == len(clear)
+    assert all(float(p) <= 0.05 for p in marked)

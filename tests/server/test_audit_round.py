@@ -155,7 +155,10 @@ def planned(home: Path, changes: dict[str, Any] | None = None, **federation: obj
     }
     folder = home / "audit"
     folder.mkdir(exist_ok=True)
-    write_plan(folder, AuditPlan.from_dict(raw | (changes or {})))
+    changes = changes or {}
+    if "groups" in changes:
+        changes = {"control": [], **changes}
+    write_plan(folder, AuditPlan.from_dict(raw | changes))
     return folder
 
 

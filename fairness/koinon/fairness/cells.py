@@ -203,7 +203,7 @@ def merged(values: pl.Series, plan: GroupPlan) -> pl.Series:
     return clean.replace(renamed) if renamed else clean
 
 
-def hide(sizes: NDArray[np.number], margins: NDArray[np.int64], minimum: int) -> NDArray[np.bool_]:
+def hide(sizes: NDArray[np.number], margins: NDArray[np.int64], minimum: float) -> NDArray[np.bool_]:
     """Cells below the minimum, and as many more as keep them from being the one unknown of a published total.
 
     ``margins`` ``int[cells, totals]`` says which total of each kind a cell adds to.

@@ -202,15 +202,16 @@ def _comparison(
     p, by_chance = limit_p(means.mean, means.error, means.freedom, draws=plan.draws, seed=plan.seed)
     ends = (gap.worst, gap.best) if METRICS[metric].better == "less" else (gap.best, gap.worst)
     low, high = float(means.mean.min()), float(means.mean.max())
+    width = METRICS[metric].span[1] - METRICS[metric].span[0]  # noise may say more, the truth cannot
     return Comparison.model_validate(
         {
             **facts,
             "best": labels[ends[0]],
             "worst": labels[ends[1]],
-            "gap": gap.plain,
+            "gap": min(gap.plain, width),
             "gap_by_chance": by_chance,
-            "lo": gap.lo,
-            "hi": gap.hi,
+            "lo": min(gap.lo, width),
+            "hi": min(gap.hi, width),
             "ratio": low / high if low >= 0 and high > 0 else None,
             "entropy": entropy[0],
             "entropy_between": entropy[1],
@@ -264,10 +265,9 @@ def _group(plan: AuditPlan, totals: Totals, division: DivisionSums) -> Group:
 def _estimate(plan: AuditPlan, metric: str, people: Doubles, means: NoisyMeans, place: int) -> Estimate:
     """A mean with Student's interval, within the metric's span."""
     low, high = METRICS[metric].span
-    mean = float(means.mean[place])
+    said = float(means.mean[place])
     half = float(t.ppf((1 + plan.level) / 2, means.freedom[place]) * means.error[place])
-    lo, hi = (float(np.clip(end, low, high)) for end in (mean - half, mean + half))
-    shrunken = float(means.shrunken[place])
+    lo, mean, hi, shrunken = np.clip([said - half, said, said + half, means.shrunken[place]], low, high).tolist()
     return Estimate(
         mean=mean, lo=lo, hi=hi, n=round(people[place]), shrunken=shrunken if np.isfinite(shrunken) else None
     )
@@ -313,8 +313,8 @@ def _gain(plan: AuditPlan, partner: str, row: Doubles, noise: float) -> PartnerG
         partner=partner,
         language=None,
         users=round(people),
-        local=float(local / people),
-        federated=float(deployed / people),
+        local=float(np.clip(local / people, 0.0, 1.0)),
+        federated=float(np.clip(deployed / people, 0.0, 1.0)),
         gain=float(gain),
         lo=float(gain - half),
         hi=float(gain + half),

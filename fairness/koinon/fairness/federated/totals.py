@@ -1,7 +1,7 @@
 """The total of all partners' sums, as it may be told: ``totals.json``.
 
-What lies below the minimum is struck out here, before anything is judged or written: the report, and whoever recomputes
-it, know no more than this file.
+What lies below the minimum, or may do so but for the noise, is struck out here, before anything is judged or written:
+the report, and whoever recomputes it, know no more than this file.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from koinon.fairness.results import Answered, Spent
 __all__ = ["TOTALS_FILE", "CellSums", "DivisionSums", "Totals", "totals_of"]
 
 TOTALS_FILE = "totals.json"
+_SURE = 2.0
+"""Standard deviations of its noise by which a count must be above the minimum."""
 
 Doubles = NDArray[np.float64]
 Triple = tuple[float, float, float]
@@ -132,11 +134,12 @@ def totals_of(
         does not say what to do with it.
     """
     exact = privacy is None
+    least = {name: layout.plan.minimum_cell + _SURE * noise for name, noise in _noise(privacy).items()}
     found, hidden = [], dict[str, NDArray[np.bool_]]()
     for start, division in zip(layout.starts(), layout.divisions, strict=True):
         rows = {name: arrays[name][start : start + division.size] for name in (PEOPLE, SUMS, SQUARES)}
-        hidden[division.name] = _hidden(layout.plan, division, rows[PEOPLE].max(axis=1)[:-1], hidden)
-        found.append(_division(layout, division, rows, hidden[division.name], exact=exact))
+        hidden[division.name] = _hidden(division, rows[PEOPLE].max(axis=1)[:-1], hidden, least[PEOPLE])
+        found.append(_division(layout, division, rows, hidden[division.name], least[PEOPLE], exact=exact))
     for one in found[: len(layout.plan.groups)]:
         _check(layout.plan, one, everybody=_everybody(arrays, layout))
     stacked = np.stack([arrays[name][: layout.divisions[0].size].sum(axis=0) for name in (PEOPLE, SUMS, SQUARES)])
@@ -151,8 +154,13 @@ def totals_of(
         privacy=privacy,
         everybody=everybody,
         divisions=found,
-        gains=_gains(layout, arrays) if layout.gains else None,
+        gains=_gains(layout, arrays, least[GAINS]) if layout.gains else None,
     )
+
+
+def _noise(privacy: Spent | None) -> dict[str, float]:
+    told = {} if privacy is None else privacy.noise
+    return {name: told.get(name, 0.0) for name in (PEOPLE, GAINS)}
 
 
 def _everybody(arrays: Mapping[str, Doubles], layout: Layout) -> float:
@@ -160,13 +168,13 @@ def _everybody(arrays: Mapping[str, Doubles], layout: Layout) -> float:
 
 
 def _hidden(
-    plan: AuditPlan, division: Division, people: Doubles, single: Mapping[str, NDArray[np.bool_]]
+    division: Division, people: Doubles, single: Mapping[str, NDArray[np.bool_]], least: float
 ) -> NDArray[np.bool_]:
     there = people >= 0.5
     crossed = [*division.parts] if len(division.parts) > 1 else []
     margins = np.column_stack([np.zeros(len(people), dtype=np.int64), *crossed])
     hidden = ~there
-    hidden[there] = hide(people[there], margins[there], plan.minimum_cell)
+    hidden[there] = hide(people[there], margins[there], least)
     if crossed:
         for name, part in zip(division.name.split("*"), division.parts, strict=True):
             hidden |= single[name][part]
@@ -174,7 +182,13 @@ def _hidden(
 
 
 def _division(
-    layout: Layout, division: Division, rows: Mapping[str, Doubles], hidden: NDArray[np.bool_], *, exact: bool
+    layout: Layout,
+    division: Division,
+    rows: Mapping[str, Doubles],
+    hidden: NDArray[np.bool_],
+    least: float,
+    *,
+    exact: bool,
 ) -> DivisionSums:
     people = rows[PEOPLE].max(axis=1)
     cells, vanished = [], []
@@ -188,9 +202,7 @@ def _division(
             continue
         sums = np.stack([rows[name][place] for name in (PEOPLE, SUMS, SQUARES)])
         figures = {
-            metric: _triple(sums[:, column])
-            for column, metric in enumerate(layout.metrics)
-            if sums[0, column] >= layout.plan.minimum_cell
+            metric: _triple(sums[:, column]) for column, metric in enumerate(layout.metrics) if sums[0, column] >= least
         }
         cells.append(CellSums(label=label, people=float(people[place]), figures=figures))
     return DivisionSums(name=division.name, unknown=float(max(people[-1], 0.0)), vanished=vanished, cells=cells)
@@ -217,9 +229,11 @@ def _check(plan: AuditPlan, division: DivisionSums, *, everybody: float) -> None
         )
 
 
-def _gains(layout: Layout, arrays: Mapping[str, Doubles]) -> dict[str, tuple[float, float, float, float, float]]:
+def _gains(
+    layout: Layout, arrays: Mapping[str, Doubles], least: float
+) -> dict[str, tuple[float, float, float, float, float]]:
     rows = zip(layout.plan.data.sources, arrays[GAINS].tolist(), strict=True)
-    return {name: tuple(row) for name, row in rows if row[0] >= layout.plan.minimum_cell}
+    return {name: tuple(row) for name, row in rows if row[0] >= least}
 
 
 def _triple(values: Doubles) -> Triple:
