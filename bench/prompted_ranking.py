@@ -155,18 +155,41 @@ def table(state: Path, asked: dict[str, Asked], arms: Sequence[str], seed: int) 
                 figures[weight] = validators["test"].values(scores) if weight else plain
             gain = paired_gain(figures[tuned.weight], plain, seed=seed)
             alone = bootstrap_mean(figures[1e6], seed=seed)
+            listed_at_random = float(np.mean([_by_chance(one, asked["test"]) for one in kept["test"].values()]))
             seconds = np.mean([one["seconds"] for one in kept["test"].values()])
-            lines.append((arm, name, rows, tuned, figures[tuned.weight].mean(), plain.mean(), gain, alone, seconds))
+            lines.append(
+                (
+                    arm,
+                    name,
+                    rows,
+                    tuned,
+                    figures[tuned.weight].mean(),
+                    plain.mean(),
+                    gain,
+                    alone,
+                    listed_at_random,
+                    seconds,
+                )
+            )
     adjusted = holm([line[6].p for line in lines])
     print("ml-100k, last event held out, whole catalogue, NDCG@10; weight by validation; 95 % intervals over users")
-    for (arm, name, rows, tuned, mean, plain_mean, gain, alone, seconds), p in zip(lines, adjusted, strict=True):
+    for (arm, name, rows, tuned, mean, plain_mean, gain, alone, random, seconds), p in zip(
+        lines, adjusted, strict=True
+    ):
         tried = " ".join(f"{weight:g}:{value:.4f}" for weight, value in tuned.means.items())
         print(f"{arm:10} {name:24} validation {len(rows['validation'])} users, weights {tried}")
         print(
             f"{'':35} weight {tuned.weight:g}: test {len(rows['test'])} users, {mean:.4f} against {plain_mean:.4f}, "
             f"gain {gain.gain:+.4f} ({gain.lo:+.4f} to {gain.hi:+.4f}), Holm p {p:.2f}; "
-            f"alone {alone.mean:.4f} ({alone.lo:.4f} to {alone.hi:.4f}); {seconds:.1f} s of processor time a request"
+            f"alone {alone.mean:.4f} ({alone.lo:.4f} to {alone.hi:.4f}), "
+            f"in random order {random:.4f}; {seconds:.1f} s of processor time a request"
         )
+
+
+def _by_chance(kept: dict[str, Any], asked: Asked) -> float:
+    """NDCG@10 expected of the candidates in random order."""
+    held = np.isin(asked.set.targets(kept["row"]), kept["items"]).mean()
+    return float(held * (1 / np.log2(np.arange(2, 12))).sum() / len(kept["items"]))
 
 
 def _validator(asked: Asked, rows: Sequence[int]) -> Validator:
