@@ -15,9 +15,12 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy
 
 from koinon.cli.main import run
-from koinon.data import Vault
-from koinon.errors import EvaluationError
+from koinon.data import PartnerConfig, Tables, Vault
+from koinon.data.partner import UserPolicy
+from koinon.data.tables import EVENT_SCHEMA
+from koinon.errors import ConfigError, EvaluationError
 from koinon.evaluation import evaluate
+from koinon.fairness.audit import run_audit
 from koinon.fairness.cells import divide
 from koinon.fairness.comparing import Comparer
 from koinon.fairness.conduct import conduct
@@ -28,8 +31,8 @@ from koinon.fairness.metrics import METRICS
 from koinon.fairness.moments import moments_of
 from koinon.fairness.plan import PLAN_FILE, AuditPlan, GroupPlan
 from koinon.fairness.record import LocalRecord
-from koinon.fairness.report import REPORT_FILE, RESULTS_FILE
-from koinon.fairness.results import AuditResults, schema, schema_text
+from koinon.fairness.report import REPORT_FILE, RESULTS_FILE, render
+from koinon.fairness.results import AuditResults, Recorded, schema, schema_text
 from koinon.fairness.subject import open_sources
 from koinon.fairness.units import unite
 from koinon.fairness.verifying import verify_audit
@@ -335,3 +338,37 @@ def test_only_clear_differences_are_marked(audited):
     clear = [one for one in audited[1].comparisons if one.family == "exploratory" and (one.p_adjusted or 1.0) < 0.05]
     assert len(marked) == len(clear)
     assert all(float(p) <= 0.05 for p in marked)
+
+
+def test_a_window_asks_only_those_whose_day_it_is(shop, tmp_path):
+    tables = Vault(shop).tables()
+    days = pl.Series("timestamp", np.arange(tables.events.height) % 100 * 86_400_000)
+    timed = tables.events.with_columns(days.cast(EVENT_SCHEMA["timestamp"]))
+    policy = UserPolicy(attributes=("taste",))
+    Vault.create(
+        tmp_path / "timed", PartnerConfig(name="timed", users=policy), Tables(tables.items, timed, tables.users)
+    )
+    made = draft("timed", [str(tmp_path / "timed")], tmp_path, recommender="popularity", attributes=["taste"])
+    raw = made.model_dump(mode="json")
+    raw["data"]["window"] = {"first": "1970-01-11", "last": "1970-02-19"}  # days 10 to 49
+    raw |= {"draws": 200, "control": [], "groups": [{"name": "taste"}], "primary": raw["primary"][:1]}
+    plan = AuditPlan.from_dict(raw)
+    recorded = Recorded(kind="local", key="", sequence=1, time="", hash="")
+    results = run_audit(plan, "0" * 64, recorded, tmp_path)
+    (source,) = open_sources(plan, tmp_path)
+    day = source.split.test.time // 86_400_000
+    inside = source.split.test.main & (day >= 10) & (day <= 49)
+    assert results.people == inside.sum() < source.split.test.main.sum()
+    assert results.excluded["asked outside the window"] == (source.split.test.main & ~inside).sum()
+    assert "1970-01-11 to 1970-02-19" in render(results)
+
+
+def test_a_window_needs_times(shop, tmp_path):
+    made = draft("shop", [str(shop)], tmp_path, recommender="popularity", attributes=["age"]).model_dump(mode="json")
+    made["data"]["window"] = {"first": "2024-01-01", "last": "2024-02-01"}
+    write_plan(tmp_path, AuditPlan.from_dict(made))
+    with pytest.raises(EvaluationError, match=r"K530.*window"):
+        conduct(tmp_path, LocalRecord(tmp_path))
+    made["data"]["window"] = {"first": "2024-02-01", "last": "2024-01-01"}
+    with pytest.raises(ConfigError, match="K103"):
+        AuditPlan.from_dict(made)
