@@ -371,6 +371,16 @@ class TestAtHome:
         found = [evaluate(m, shop.train, shop.validation, slices=("all",)).mean() for m in (learner, alone)]
         assert found[0] >= found[1]
 
+    def test_what_was_kept_of_another_catalogue_is_refused(self, finished, shop, word_space):
+        plan, release, kept = finished
+        learner = FederatedHSTU(plan.config)
+        fewer = {n: array[:-1] if n.startswith("private/") and "vectors" in n else array for n, array in kept.items()}
+        assert any(fewer[n].shape != kept[n].shape for n in kept)
+        learner.restore(fewer, shop.train, word_space)
+        learner.receive(release)
+        with pytest.raises(RecommenderError, match="K471"):
+            learner.fit(shop.train, word_space, rng=np.random.default_rng(0))
+
     def test_fine_tuning_is_taken_only_as_far_as_validation_gains(self, trained, shop, word_space):
         trials = trained.tune(shop, word_space, rng=np.random.default_rng(0))
         before, after = trials

@@ -291,6 +291,13 @@ class FederatedHSTU(HSTU):
                     continue
                 if not np.isfinite(np.asarray(known, dtype=np.float64)).all():
                     raise RecommenderError("K463", f"{name} is not finite.", "Ask for an earlier release.")
+                if known.shape != tuple(value.shape):
+                    raise RecommenderError(
+                        "K471",
+                        f"What was kept of {name} is {known.shape}, the network's is {tuple(value.shape)}: it was "
+                        "trained on another catalogue or codebook.",
+                        "Remove what the learner kept of earlier rounds, and begin anew.",
+                    )
                 value.copy_(torch.tensor(known))
         return Histories(domain, self.config.length, self._words)
 
