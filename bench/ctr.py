@@ -43,8 +43,6 @@ ARMS = {
     "autoint-published": Arm("autoint", "AutoInt, settings as published"),
     "dcnv2-published": Arm("dcnv2", "DCNv2, settings as published"),
     "ctrl-dcnv2-published": Arm("dcnv2", "CTRL on DCNv2, settings as published", "dcnv2-published"),
-    "dcnv2-plain": Arm("dcnv2", "DCNv2, ids read as unknown"),
-    "ctrl-dcnv2-plain": Arm("dcnv2", "CTRL on DCNv2, ids read as unknown", "dcnv2-plain"),
     "deepfm": Arm("deepfm", "DeepFM"),
     "dcnv2": Arm("dcnv2", "DCNv2"),
     "autoint": Arm("autoint", "AutoInt"),
