@@ -14,6 +14,7 @@ from pathlib import Path
 from koinon.fairness.conduct import conduct
 from koinon.fairness.drafting import draft, write_plan
 from koinon.fairness.plan import PLAN_FILE, AuditPlan
+from koinon.fairness.probes import Counterfactual
 from koinon.fairness.record import LocalRecord
 from koinon.fairness.results import AuditResults
 
@@ -31,23 +32,27 @@ def plan(folder: Path, people: int, draws: int) -> None:
 
 def show(results: AuditResults) -> None:
     assert results.probes is not None
-    for one in results.probes.counterfactual:
-        own = "" if one.own is None else f"; own value {one.own.mean:+.4f} ({one.own.lo:+.4f} to {one.own.hi:+.4f})"
-        print(f"{one.attribute} in {one.language}: {one.people} people, {one.changed:.2f} changed{own}")
-        for value in one.stated:
-            print(
-                f"    {value.label:12} jaccard {value.jaccard.mean:.3f} serp {value.serp.mean:.3f} prag "
-                f"{value.prag.mean:.3f} ndcg over neutral {value.ndcg_over_neutral.mean:+.4f} "
-                f"({value.ndcg_over_neutral.lo:+.4f} to {value.ndcg_over_neutral.hi:+.4f})"
-            )
-        for spread in one.spreads:
-            print(
-                f"    {spread.measure:8} range {spread.range:.4f} ({spread.lo:.4f} to {spread.hi:.4f}), by chance "
-                f"{spread.by_chance:.4f}, deviation {spread.deviation:.4f}, p {spread.p_adjusted:.3f}, least "
-                f"{spread.least}, most {spread.most}"
-            )
+    for found in results.probes.counterfactual:
+        show_probe(found)
     for test in results.probes.association:
         print(f"{test.test}, {test.language}, {test.form}: effect {test.effect:+.2f}, p {test.p_adjusted:.3f}")
+
+
+def show_probe(one: Counterfactual) -> None:
+    own = "" if one.own is None else f"; own value {one.own.mean:+.4f} ({one.own.lo:+.4f} to {one.own.hi:+.4f})"
+    print(f"{one.attribute} in {one.language}: {one.people} people, {one.changed:.2f} changed{own}")
+    for value in one.stated:
+        print(
+            f"    {value.label:12} jaccard {value.jaccard.mean:.3f} serp {value.serp.mean:.3f} prag "
+            f"{value.prag.mean:.3f} ndcg over neutral {value.ndcg_over_neutral.mean:+.4f} "
+            f"({value.ndcg_over_neutral.lo:+.4f} to {value.ndcg_over_neutral.hi:+.4f})"
+        )
+    for spread in one.spreads:
+        print(
+            f"    {spread.measure:8} range {spread.range:.4f} ({spread.lo:.4f} to {spread.hi:.4f}), by chance "
+            f"{spread.by_chance:.4f}, deviation {spread.deviation:.4f}, p {spread.p_adjusted:.3f}, least "
+            f"{spread.least}, most {spread.most}"
+        )
 
 
 def main() -> None:

@@ -1,8 +1,10 @@
-"""A prompted language model as reranker: what a shared prefix saves, what it adds to EASE, what attacks gain.
+"""A prompted language model as reranker: what a shared prefix saves, what it adds to EASE, what attacks gain, and
+whether it reads what somebody says of their gender.
 
     python -m bench.prompted_ranking speed   --model 'gguf:SmolLM2-135M-Instruct.Q4_1.gguf?dtype=bfloat16'
-    python -m bench.prompted_ranking quality --model … --state DIR --users 200 --validate 100
-    python -m bench.prompted_ranking attacks --model … --users 40
+    python -m bench.prompted_ranking quality --model … --state DIR --users 200 --validate 100 --candidates 50
+    python -m bench.prompted_ranking attacks --model … --users 20 --candidates 20 --listwise
+    python -m bench.prompted_ranking probe   --model … --users 50 --candidates 50
 
 `quality` asks validation and test users in a seeded order and keeps every answer, so that it goes on where it stopped;
 the weight of each arm is chosen on validation, and the table holds those who have been asked. With `--table` it asks
@@ -66,7 +68,8 @@ class Asked:
         config = SplitConfig(protocol="leave-last-out", cold_items=0.0, minimum_item_events=1)
         tables = get("ml-100k")
         plain = tables.items.with_columns(pl.col("title").str.replace(r" \(\d{4}\)$", ""))
-        split = make_split("ml-100k", replace(tables, items=plain), config)
+        self.tables = replace(tables, items=plain)
+        self.split = split = make_split("ml-100k", self.tables, config)
         self.domain = split.train if rows == "validation" else known_before_test(split)
         self.model = EASE(BASE).fit(self.domain, None, rng=np.random.default_rng(0))
         self.set = split.validation if rows == "validation" else split.test
@@ -305,20 +308,41 @@ def attacks(options: argparse.Namespace) -> None:
         )
 
 
+def probe(options: argparse.Namespace) -> None:
+    """Does the list change with what somebody says of their gender, and whom does it serve worse?"""
+    from bench.audit_probes import show_probe
+    from koinon.fairness.probes.counterfactual import Asking
+    from koinon.fairness.probes.counterfactual import probe as probed
+    from koinon.fairness.probes.plan import ProbePlan
+    from koinon.fairness.subject import Source
+
+    asked = Asked("test", 1, options.seed, options.candidates)
+    config = asked.config("zero-shot").model_copy(update={"weight": options.weight})
+    chooser = open_language_model(options.model)
+    ranker = PromptedRanker(config, base=asked.model, chooser=chooser).adopt(asked.domain)
+    source = Source("ml-100k", asked.tables, asked.split, asked.domain, ranker)
+    gender = dict(zip(asked.tables.users["user_id"], asked.tables.users["gender"], strict=True))
+    declared = [gender.get(user) for user in asked.split.train.user_ids]
+    plan = ProbePlan(attribute="gender", people=options.users)
+    for found in probed(source, plan, Asking(10, 0.95, 1000, options.seed), declared):
+        show_probe(found)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["speed", "quality", "attacks"])
+    parser.add_argument("what", choices=["speed", "quality", "attacks", "probe"])
     parser.add_argument("--model", help="hf:… or gguf:…")
     parser.add_argument("--state", type=Path, help="folder of answers")
     parser.add_argument("--arms", default="zero-shot")
     parser.add_argument("--users", type=int, default=5)
     parser.add_argument("--validate", type=int, default=100)
     parser.add_argument("--candidates", type=int, default=100, help="how many of EASE's best")
+    parser.add_argument("--weight", type=float, default=0.2, help="probe: of the model's word")
     parser.add_argument("--listwise", action="store_true", help="attacks: also on choices")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    {"speed": speed, "quality": quality, "attacks": attacks}[options.what](options)
+    {"speed": speed, "quality": quality, "attacks": attacks, "probe": probe}[options.what](options)
 
 
 if __name__ == "__main__":
