@@ -104,7 +104,7 @@ class Chance:
 
 
 def requests_of(evaluation: EvaluationSet, rows: Sequence[int] | NDArray[np.integer] | None = None) -> list[Request]:
-    """Turn rows of an evaluation set into requests: user, history that may be known, its times and marks, the time asked at."""
+    """Turn rows of an evaluation set into requests: user, what may be known of the history, the time asked at."""
     chosen = range(len(evaluation)) if rows is None else rows
     times, indptr, known = evaluation.time, evaluation.history_indptr, evaluation.history_times
     marks = evaluation.history_marks
