@@ -1,6 +1,8 @@
-"""Can what an audit of ml-1m finds be mended, and at what cost?
+r"""Can what an audit of ml-1m finds be mended, and at what cost?
 
-    python bench/audit_mitigation.py --out mitigation --seeds 7 8 9
+    python bench/audit_mitigation.py --out mitigation --seeds 7 --people 1000
+    python bench/audit_mitigation.py --out mitigation --seeds 8 --people 5000 --dials 0.05 0.1 0.2 0.5 0.7 0.85 1.0 \
+        --remedies calibrated calibrated_popularity exposure alike decorrelated
 
 For each seed, which draws the held-out events, one audit with remedies (EASE, ridge 500): the recommender before
 validation chooses every dial, the test is read for what was chosen. Afterwards the seeds' figures side by side. An
@@ -30,7 +32,7 @@ QUESTIONS = (
 )
 
 
-def planned(folder: Path, dataset: str, seed: int, dials: list[float], remedies: list[str]) -> None:
+def planned(folder: Path, dataset: str, seed: int, mitigation: dict) -> None:
     made = draft(
         f"{dataset}-{seed}", [f"dataset:{dataset}"], folder, settings={"lambda_": 500.0}, attributes=["gender"]
     )
@@ -42,17 +44,17 @@ def planned(folder: Path, dataset: str, seed: int, dials: list[float], remedies:
         "providers": [{"by": "popularity", "tolerance": 0.1}],
         "control": [],
         "intersections": [],
-        "mitigation": {"dials": dials, "remedies": remedies},
+        "mitigation": mitigation,
     }
     raw["data"]["seed"] = seed
     write_plan(folder, AuditPlan.from_dict(raw))
 
 
-def audited(folder: Path, dataset: str, seed: int, dials: list[float], remedies: list[str]) -> AuditResults:
+def audited(folder: Path, dataset: str, seed: int, mitigation: dict) -> AuditResults:
     if (folder / RESULTS_FILE).is_file():
         return AuditResults.read(folder / RESULTS_FILE)
     if not (folder / PLAN_FILE).is_file():
-        planned(folder, dataset, seed, dials, remedies)
+        planned(folder, dataset, seed, mitigation)
     return conduct(folder, LocalRecord(folder), say=lambda step: print(f"  {step}", flush=True))
 
 
@@ -102,11 +104,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[7, 8, 9])
     parser.add_argument("--dials", type=float, nargs="+", default=[0.05, 0.1, 0.2, 0.5, 1.0])
     parser.add_argument("--remedies", nargs="+", default=list(MitigationPlan().remedies))
+    parser.add_argument("--people", type=int, default=MitigationPlan().people)
     given = parser.parse_args()
+    mitigation = {"dials": given.dials, "remedies": given.remedies, "people": given.people}
     every = []
     for seed in given.seeds:
         print(f"seed {seed}", flush=True)
-        results = audited(given.out / f"{given.dataset}-{seed}", given.dataset, seed, given.dials, given.remedies)
+        results = audited(given.out / f"{given.dataset}-{seed}", given.dataset, seed, mitigation)
         one(results)
         every.append(told(results))
     print("over all seeds: dial, gap before, after, left, cost, mended; mean of those seeds in which it was chosen")

@@ -37,3 +37,5 @@ class MitigationPlan(Config):
     """Share of NDCG that a remedy may cost."""
     depth: int = Field(default=100, ge=10)
     """Items of each person that a re-ranking may list."""
+    people: int = Field(default=2000, ge=100)
+    """In each source, drawn by the plan's seed: those by whose lists prices are set. More are slower and nearer."""

@@ -147,7 +147,7 @@ class Priced(Reranked):
         dial: float,
         k: int = 10,
         depth: int = 100,
-        people: int = 5000,
+        people: int = 2000,
         seed: int = 0,
     ) -> None:
         super().__init__(inner, depth=depth)

@@ -260,16 +260,22 @@ def _exposure(by: str, name: str | None, k: int, depth: int) -> Callable[[Stage,
         aims = [Aim(ClassShare(class_ == one), due=float(taken[one])) for one in range(len(labels) - 1)]
         if name is not None:
             aims.append(Aim(KeptRelevance(), stage.group(name)))
-        return Priced(stage.inner, aims, dial=dial, k=k, depth=depth, seed=stage.plan.seed).learn(domain)
+        return _priced(stage, aims, dial, k, depth)
 
     return how
+
+
+def _priced(stage: Stage, aims: Sequence[Aim], dial: float, k: int, depth: int) -> Recommender:
+    assert stage.plan.mitigation is not None
+    people, seed = stage.plan.mitigation.people, stage.plan.seed
+    made = Priced(stage.inner, aims, dial=dial, k=k, depth=depth, people=people, seed=seed)
+    return made.learn(stage.source.known)
 
 
 def _alike(name: str, k: int, depth: int) -> Callable[[Stage, float], Recommender]:
     def how(stage: Stage, dial: float) -> Recommender:
         aim = Aim(Popularity(), stage.group(name))
-        made = Priced(stage.inner, [aim], dial=dial, k=k, depth=depth, seed=stage.plan.seed)
-        return made.learn(stage.source.known)
+        return _priced(stage, [aim], dial, k, depth)
 
     return how
 
