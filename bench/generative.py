@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = {**SETTINGS, "epochs": asked.epochs, "code_levels": asked.code_levels, "code_words": asked.code_words}
     config = SplitConfig(protocol="leave-last-out", cold_items=0.0, minimum_item_events=1)
     split, space = make_split(asked.dataset, get(asked.dataset), config), open_space()
-    arms = asked.arms.split(",")
+    arms, every = asked.arms.split(","), []
     for seed in map(int, asked.seeds.split(",")):
         results = {}
         for arm in arms:
@@ -102,18 +102,34 @@ def main(argv: Sequence[str] | None = None) -> None:
             results[arm] = json.loads(path.read_text())
             print(arm, {key: value for key, value in results[arm].items() if key not in METRICS}, flush=True)
         print(f"\n{asked.dataset}, seed {seed}, {split.train.n_items:,} items, {len(split.test):,} people")
-        print("arm | parameters | epoch | CPU s | NDCG@10 | HR@10 | over the first | p (Holm)")
-        base = np.array(results[arms[0]]["ndcg@10"])
-        gains = [paired_gain(np.array(results[arm]["ndcg@10"]), base, seed=seed) for arm in arms[1:]]
-        adjusted = holm([gain.p for gain in gains])
-        for arm, gain, p in zip(arms, [None, *gains], [None, *adjusted], strict=True):
-            found = results[arm]
-            mean = bootstrap_mean(np.array(found["ndcg@10"]), seed=seed)
-            said = f"{gain.gain:+.4f} [{gain.lo:+.4f}, {gain.hi:+.4f}] | {p:.3f}" if gain is not None else "- | -"
-            print(
-                f"{arm} | {found['parameters']:,} | {found['best_epoch']} | {found['seconds']:.0f} |"
-                f" {mean.mean:.4f} [{mean.lo:.4f}, {mean.hi:.4f}] | {np.mean(found['hr@10']):.4f} | {said}"
-            )
+        table(arms, results, seed)
+        every.append(results)
+    if len(every) > 1:
+        print(f"\n{asked.dataset}, every person's mean over seeds {asked.seeds}")
+        table(arms, {arm: mean_of([results[arm] for results in every]) for arm in arms}, 0)
+
+
+def mean_of(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Figures of several seeds, one value a person."""
+    means: dict[str, Any] = {metric: np.mean([run[metric] for run in runs], axis=0).tolist() for metric in METRICS}
+    told = {key: round(float(np.mean([run[key] for run in runs]))) for key in ("seconds", "best_epoch", "parameters")}
+    return means | told
+
+
+def table(arms: Sequence[str], results: dict[str, dict[str, Any]], seed: int) -> None:
+    """Print every arm, and its paired gain over the first."""
+    print("arm | parameters | epoch | CPU s | NDCG@10 | HR@10 | over the first | p (Holm)")
+    base = np.array(results[arms[0]]["ndcg@10"])
+    gains = [paired_gain(np.array(results[arm]["ndcg@10"]), base, seed=seed) for arm in arms[1:]]
+    adjusted = holm([gain.p for gain in gains])
+    for arm, gain, p in zip(arms, [None, *gains], [None, *adjusted], strict=True):
+        found = results[arm]
+        mean = bootstrap_mean(np.array(found["ndcg@10"]), seed=seed)
+        said = f"{gain.gain:+.4f} [{gain.lo:+.4f}, {gain.hi:+.4f}] | {p:.3f}" if gain is not None else "- | -"
+        print(
+            f"{arm} | {found['parameters']:,} | {found['best_epoch']} | {found['seconds']:.0f} |"
+            f" {mean.mean:.4f} [{mean.lo:.4f}, {mean.hi:.4f}] | {np.mean(found['hr@10']):.4f} | {said}"
+        )
 
 
 if __name__ == "__main__":
