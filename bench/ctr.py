@@ -40,6 +40,8 @@ class Arm:
 ARMS = {
     "logistic": Arm("logistic", "logistic regression"),
     "trees": Arm("trees", "boosted trees"),
+    "dcnv2-short": Arm("dcnv2", "DCNv2, settings as published, two epochs"),
+    "ctrl-dcnv2-short": Arm("dcnv2", "CTRL on DCNv2, settings as published, two epochs", "dcnv2-short"),
     "autoint-published": Arm("autoint", "AutoInt, settings as published"),
     "dcnv2-published": Arm("dcnv2", "DCNv2, settings as published"),
     "ctrl-dcnv2-published": Arm("dcnv2", "CTRL on DCNv2, settings as published", "dcnv2-published"),

@@ -35,7 +35,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON lines, 
 Seed = Annotated[int, typer.Option("--seed", min=0)]
 
 _TRAIN = (
-    "Example: `koinon click train --dataset ml-1m --model dcnv2 --out trained/dcnv2`; with `[alignment]` in the "
+    "Example: `koinon click train --dataset ml-1m --model dcnv2 --out trained/dcnv2`; with a table `alignment` in the "
     "settings (`--config bench/configs/clicks/ctrl-dcnv2.toml`) it is CTRL."
 )
 _COMPARE = "Example: `koinon click compare trained/ctrl-dcnv2 trained/dcnv2 --dataset ml-1m`."
