@@ -105,6 +105,12 @@ def test_the_report_says_it_and_the_audit_verifies(audited):
     assert AuditResults.model_validate(json.loads(results.to_json())).mitigation == results.mitigation
 
 
+def test_remedies_come_out_alike_when_computed_again(audited):
+    folder, _ = audited
+    checks = {check.what: check for check in verify_audit(folder, LocalRecord(folder), recompute=True)}
+    assert checks["figures"].said == "Computed again from the data, every figure is as reported."
+
+
 def test_remedies_and_what_they_need_of_groups(shop, audited):
     plan, _ = AuditPlan.read(audited[0] / "plan.toml")
     source = _before_validation(plan, open_sources(plan, audited[0])[0])
