@@ -13,7 +13,7 @@ from koinon.fairness.mitigation.findings import Frontier, Mitigation, Option, Qu
 __all__ = ["mitigation_section"]
 
 _NEAR = 14.0
-_SHOWN, _DRAWN = 6, 3
+_SHOWN, _DRAWN, _HARDLY = 6, 3, 0.95
 
 _TITLES = {
     "calibrated": "calibrated to own history",
@@ -57,6 +57,7 @@ def _question(found: Mitigation, place: int, k: int) -> dict[str, Any]:
     what = "attention to items" if one.metric == "attention" else METRICS[one.metric].title.format(k=k)
     over = one.over.replace("*", " × ") + (f", {one.source}" if one.source else "")
     mended = [option for option in one.options if option.mended]
+    shown = [option for option in one.options if abs(option.left.value) < _HARDLY][:_SHOWN] or one.options[:1]
     if mended:
         best = mended[0]
         said = f"At least halved on the test within the cost allowed, by {_name(best)} at dial {best.dial:g}."
@@ -70,8 +71,8 @@ def _question(found: Mitigation, place: int, k: int) -> dict[str, Any]:
         "before": _span(one.before),
         "said": said,
         "svg": draw_frontiers(found, place, label=f"{what} over {over}"),
-        "options": [_option(option, one) for option in one.options[:_SHOWN]],
-        "more": max(len(one.options) - _SHOWN, 0),
+        "options": [_option(option, one) for option in shown],
+        "more": len(one.options) - len(shown),
     }
 
 
