@@ -173,7 +173,13 @@ class Study:
         if all(self.known(variant, partner) for partner in partners):
             return
         config = FederatedHSTUConfig(
-            **{**self.network, "rounds": self.rounds, **VARIANTS[variant.removeprefix("ablation/")]}
+            **{
+                **self.network,
+                "rounds": self.rounds,
+                "epochs": self.epochs,
+                "patience": 4,
+                **VARIANTS[variant.removeprefix("ablation/")],
+            }
         )
         plan, began = HSTUPlan(config), time.process_time()
         release = plan.initial([], self.space, rng=np.random.default_rng(self.seed))
@@ -333,7 +339,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--users", type=int, default=3000, help="people of a partner at most")
     parser.add_argument("--length", type=int, default=50, help="events of a history that the networks read")
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--epochs", type=int, default=30, help="of the networks that are not federated, at most")
+    parser.add_argument("--epochs", type=int, default=30, help="of training alone, and of fine-tuning at home, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--report", action="store_true", help="print tables of what is finished, and do nothing else")
     asked = parser.parse_args(argv)
