@@ -84,6 +84,8 @@ class _Session(ABC):
         self.scratch = Path(tempfile.mkdtemp(prefix="koinon-"))
         (out / ".lock").write_text(f"{self.mark}\n{self.scratch}\n", encoding="utf-8")
         environment = {**QUIET, "FLWR_HOME": str(self.scratch / "flwr"), "RAY_TMPDIR": str(self.scratch)}
+        # Ray's actors are the partners here: at its default niceness of 15 they wait for everything else on the machine
+        environment["RAY_worker_niceness"] = "0"
         environment.setdefault("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
         self.logs = out / "logs"
         self.processes = Processes(self.mark, self.logs, environment)
