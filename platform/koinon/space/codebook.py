@@ -45,7 +45,7 @@ class CodebookConfig(Config):
     """Code words to choose from on each level."""
     refine: int = Field(default=4, ge=1)
     """Iterations of a level after its last doubling."""
-    centred: bool = True
+    centred: bool = False
     """In a federation: every partner's vectors less their mean, which stays with it. Words then tell how an item
     differs from what its shop has on the whole."""
 

@@ -17,7 +17,7 @@ from koinon.space.codebook import CodebookConfig, fit_codebook
 
 SMALL = CodebookConfig(levels=2, codes=8, refine=3)
 SETTINGS = {"levels": 2, "codes": 8, "refine": 3}
-PLAIN = {**SETTINGS, "centred": False}
+CENTRED = {**SETTINGS, "centred": True}
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +68,7 @@ def test_both_halves_keep_the_protocol(partners):
     assert isinstance(registry.recommender("federated_codebook", SETTINGS), FederatedRecommender)
 
 
-def test_three_catalogues_come_to_the_codebook_of_their_union(shop, partners, word_space):
-    release = rounds(partners, word_space, PLAIN)
+def test_three_catalogues_come_to_the_codebook_of_their_union(shop, release, word_space):
     vectors = word_space.encode(shop.train.texts)
     whole = fit_codebook(vectors, SMALL, seed=int(release.info["codebook_seed"]))
     found = codebook_of(release)
@@ -78,7 +77,8 @@ def test_three_catalogues_come_to_the_codebook_of_their_union(shop, partners, wo
     np.testing.assert_array_equal(found.encode(vectors), whole.encode(vectors))
 
 
-def test_centred_it_is_that_of_the_joined_differences_from_every_partners_mean(partners, release, word_space):
+def test_centred_it_is_that_of_the_joined_differences_from_every_partners_mean(partners, word_space):
+    release = rounds(partners, word_space, CENTRED)
     vectors = [word_space.encode(domain.texts) for domain in partners.values()]
     whole = fit_codebook(
         np.concatenate([part - part.mean(0) for part in vectors]), SMALL, seed=int(release.info["codebook_seed"])
@@ -90,7 +90,7 @@ def test_centred_it_is_that_of_the_joined_differences_from_every_partners_mean(p
 
 
 def test_centred_sums_tell_nothing_of_a_partners_mean(partners, word_space):
-    plan = registry.plan("federated_codebook", SETTINGS)
+    plan = registry.plan("federated_codebook", CENTRED)
     start = plan.initial([], word_space, rng=np.random.default_rng(4))
     for answer in contributed(partners, start, plan.task(start, 1), word_space).values():
         np.testing.assert_allclose(answer.arrays["moments"][:, 2:].sum(0), 0.0, atol=1e-4)

@@ -14,7 +14,7 @@ from koinon.server.aggregation.gate import Gate
 from koinon.server.aggregation.rules import Robustness, aggregate
 from koinon.space.codebook import CodebookConfig, Draft
 
-CONFIG = CodebookConfig(levels=2, codes=8, refine=2, centred=False)
+CONFIG = CodebookConfig(levels=2, codes=8, refine=2)
 SIZES = {"books": 400, "films": 60, "tools": 15}
 
 
