@@ -16,6 +16,7 @@ from koinon.recommenders.conventional import BPR, IALS, BPRConfig, IALSConfig, P
 from koinon.recommenders.conventional._bpr import _descend, _triples
 from koinon.recommenders.conventional._ials import solve_rows
 from koinon.recommenders.store import load, save
+from koinon.recommenders.tuning import Axis, BPRFamily, tune
 
 SMALL = {
     IALS: IALSConfig(factors=8, regularization=0.1),
@@ -198,3 +199,16 @@ def test_asking_too_early_or_for_items_that_are_not_there_is_refused(kind, fitte
 def test_settings_out_of_range_are_refused(config, key):
     with pytest.raises(ConfigError, match=key):
         config.from_dict({key: 0})
+
+
+def test_steps_too_long_end_in_an_error_and_cost_a_search_one_trial(shop):
+    with pytest.raises(RecommenderError, match="K470"):
+        BPR(BPRConfig(learning_rate=1e9, epochs=20)).fit(shop.train, None, rng=np.random.default_rng(0))
+
+    class Wild(BPRFamily):
+        start = BPRConfig(factors=4, epochs=3)
+        axes = (Axis("learning_rate", (1e9,)),)
+
+    result = tune([Wild()], shop, None, rng=np.random.default_rng(0))
+    assert result.trials["value"].to_list()[1] == 0.0
+    assert result.config.learning_rate == BPRConfig().learning_rate

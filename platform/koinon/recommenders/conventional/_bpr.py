@@ -74,9 +74,18 @@ class BPR(Ranked):
         self.popularity: Floats = np.empty(0, dtype=np.float32)
 
     def fit(self, domain: Domain, space: Space | None, *, rng: np.random.Generator) -> Self:
-        """Learn from the training events; ``rng`` draws beginnings, order and negatives, ``space`` is not used."""
+        """Learn from the training events; ``rng`` draws beginnings, order and negatives, ``space`` is not used.
+
+        Raises
+        ------
+        RecommenderError
+            K470 the steps were too long and what was learned is not finite.
+        """
         taken = csr_matrix(domain.matrix[domain.matrix.getnnz(axis=1) > 0])
-        users, self.items = _descend(taken, self.config, rng)
+        users, items = _descend(taken, self.config, rng)
+        if not (np.isfinite(users).all() and np.isfinite(items).all()):
+            raise RecommenderError("K470", "BPR's vectors are not finite.", "Lower learning_rate.")
+        self.items = items
         read = self._read(taken).astype(np.float64)
         ridge = RIDGE * np.eye(read.shape[1])
         self.reading = np.linalg.solve(read.T @ read + ridge, read.T @ users).astype(np.float32)

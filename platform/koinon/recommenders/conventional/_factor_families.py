@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from koinon.config import Config
+from koinon.errors import RecommenderError
 from koinon.recommenders._search import Axis, Trial, Validator, descend
 from koinon.recommenders.conventional._bpr import BPR, BPRConfig
 from koinon.recommenders.conventional._ials import IALS, IALSConfig
@@ -46,7 +47,12 @@ class _FactorFamily:
         """Vary what the class's ``axes`` say, from its ``start``."""
 
         def measure(config: Config) -> NDArray[np.float64]:
-            model = self.build(config).fit(validator.domain, space, rng=np.random.default_rng(self.seed))
+            try:
+                model = self.build(config).fit(validator.domain, space, rng=np.random.default_rng(self.seed))
+            except RecommenderError as error:
+                if error.code != "K470":
+                    raise
+                return np.zeros(len(validator.requests))  # settings under which nothing finite is learned
             return validator.values(model.score(validator.requests))
 
         return descend(
