@@ -1,7 +1,7 @@
 """Seconds until a validation NDCG@10 that RecBole's SASRec reaches at its best, on one split and one machine.
 
-    python bench/recbole_time.py [--dataset ml-100k] [--seeds 0,1,2] [--threads 1] [--epochs 300] [--state DIR]
-        [--recbole PYTHON]
+    python -m bench.recbole_time [--dataset ml-100k | --dataset office --bench-data DIR] [--seeds 0,1,2] [--threads 1]
+        [--epochs 300] [--state DIR] [--recbole PYTHON]
 
 RecBole's SASRec trains at its defaults (one target per prefix, cross-entropy over the catalogue, width 64) until ten
 epochs bring nothing; ours, SASRec and HSTU, until they have reached that value. Leave-last-out, every person's second
@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.federated_hstu import FURTHER, further
 from koinon.config import write_atomically
-from koinon.data import Split, SplitConfig, make_split
+from koinon.data import Split, SplitConfig, Tables, make_split
 from koinon.data.public import get
 from koinon.evaluation import evaluate
 from koinon.recommenders.sequential import HSTU, HSTUConfig, SASRec, SASRecConfig, SequenceRecommender
@@ -43,6 +44,12 @@ OURS: dict[str, SequenceRecommender] = {
 
 class Reached(Exception):
     """The value to reach is reached."""
+
+
+def at_hand(folder: Path, dataset: str) -> Tables:
+    """One of the further sets that have an order."""
+    place, order = FURTHER[dataset]
+    return further(folder / place, order)
 
 
 def environment(state: Path) -> str:
@@ -118,6 +125,7 @@ def show(rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="ml-100k")
+    parser.add_argument("--bench-data", type=Path, help="folder of the further public sets, for office, music or games")
     parser.add_argument("--seeds", default="0,1,2", help="of ours")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=300)
@@ -126,7 +134,8 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     asked.state.mkdir(parents=True, exist_ok=True)
-    split = make_split(asked.dataset, get(asked.dataset), SplitConfig(protocol="leave-last-out", minimum_item_events=1))
+    tables = get(asked.dataset) if asked.bench_data is None else at_hand(asked.bench_data, asked.dataset)
+    split = make_split(asked.dataset, tables, SplitConfig(protocol="leave-last-out", minimum_item_events=1))
     python = asked.recbole or environment(asked.state.resolve())
     folder = asked.state.resolve() / f"{asked.dataset}-recbole"
     curve = recbole(python, split, asked.threads, asked.epochs, folder)

@@ -14,6 +14,8 @@ from koinon.recommenders.llm_as_rs.prompted._ranker import Parts, PromptedRanker
 __all__ = ["WEIGHTS", "TunedWeight", "choose_weight", "tune_weight"]
 
 WEIGHTS: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+CAUTION = 2.39
+"""The best of six weights must win at 5 %, one-sided, divided among the six."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def tune_weight(
     rng: np.random.Generator,
     rows: int = 200,
     weights: Sequence[float] = WEIGHTS,
-    caution: float = 0.5,
+    caution: float = CAUTION,
 ) -> TunedWeight:
     """Choose the weight of a ranker fitted on ``split.train``; the model is asked once for every user and candidate.
 
@@ -75,7 +77,7 @@ def choose_weight(
     parts: Sequence[Parts],
     *,
     weights: Sequence[float] = WEIGHTS,
-    caution: float = 0.5,
+    caution: float = CAUTION,
 ) -> TunedWeight:
     """:func:`tune_weight` from what was asked before."""
     found = {}
