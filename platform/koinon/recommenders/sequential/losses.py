@@ -16,9 +16,9 @@ __all__ = ["Loss", "next_item_loss"]
 Loss = Literal["full", "sampled", "bce"]
 
 CHUNK_CELLS = {"cpu": 1 << 20, "cuda": 1 << 28}
-DENSE_ITEMS = 128
+DENSE_ITEMS = {"cpu": 32, "cuda": 128}
 """Up to so many items per negative all logits are computed and the drawn ones picked: products are quicker than
-gathering rows of the table and adding their gradients back."""
+gathering rows of the table and adding their gradients back. On a CPU as bench/sequence_speed.py measures it."""
 
 
 def next_item_loss(
@@ -64,7 +64,7 @@ class _NextItem(torch.autograd.Function):
         ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor, drawn: Tensor | None, kind: Loss, temperature: float
     ) -> Tensor:
         rows = max(len(hidden), 1)
-        dense = drawn is None or len(table) <= DENSE_ITEMS * drawn.shape[1]
+        dense = drawn is None or len(table) <= DENSE_ITEMS[hidden.device.type] * drawn.shape[1]
         width = len(table) if dense or drawn is None else (drawn.shape[1] + 1) * table.shape[1]
         chunk = max(1, CHUNK_CELLS[hidden.device.type] // width)
         to_hidden = torch.empty_like(hidden)
