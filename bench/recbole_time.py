@@ -35,11 +35,12 @@ from koinon.recommenders.sequential import HSTU, HSTUConfig, SASRec, SASRecConfi
 NEEDS = ("recbole==1.2.1", "torch>=2.6", "numpy<2", "pandas<3", "setuptools<80")
 """RecBole 1.2.1 uses names that NumPy 2 has dropped."""
 DRIVER = Path(__file__).with_name("recbole_sasrec.py")
+SAME: dict[str, Any] = {"length": 50, "width": 64, "heads": 2, "batch_users": 64, "dropout": 0.5, "loss": "full"}
 OURS: dict[str, SequenceRecommender] = {
-    "sasrec": SASRec(SASRecConfig(length=50, width=64, heads=2, feedforward=4, batch_users=64)),
-    "hstu": HSTU(HSTUConfig(length=50, width=64, heads=2, batch_users=64)),
+    "sasrec": SASRec(SASRecConfig(**SAME, feedforward=4, unit=False, temperature=1.0)),
+    "hstu": HSTU(HSTUConfig(**SAME)),
 }
-"""Of RecBole's width, heads, blocks and history length."""
+"""Of RecBole's width, heads, blocks, history length, dropout and loss."""
 
 
 class Reached(Exception):
