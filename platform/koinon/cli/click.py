@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from koinon.cli.train import tables_of
+
 if TYPE_CHECKING:
     from koinon.recommenders.clicks import ClickData, Standing
 
@@ -122,18 +124,9 @@ def compare(
 def _data(
     directory: Path | None, dataset: str | None, liked_above: float, dropped: float, without: list[str] | None
 ) -> ClickData:
-    from koinon.data import Vault
-    from koinon.data.public import get
     from koinon.recommenders.clicks import click_data
 
-    if (directory is None) == (dataset is None):
-        raise typer.BadParameter("give either a partner's folder or --dataset NAME")
-    if dataset is not None:
-        name, tables = dataset, get(dataset)
-    else:
-        assert directory is not None
-        vault = Vault.open(directory)
-        name, tables = vault.name, vault.tables()
+    name, tables = tables_of(directory, dataset)
     return click_data(name, tables, liked_above=liked_above, dropped=dropped, without=without or ())
 
 

@@ -17,7 +17,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from koinon.data import Split
+    from koinon.data import Split, Tables
     from koinon.recommenders.sequential import Progress
     from koinon.recommenders.training import OnProgress
     from koinon.space import Space
@@ -116,20 +116,26 @@ def train(
     _summary(report, out)
 
 
-def split_of(directory: Path | None, dataset: str | None, protocol: Any, minimum_item_events: int) -> Split:
-    """Divide a partner's events, or a public data set's; ``time`` by the clock of its own events."""
-    from koinon.data import SplitConfig, Vault, global_clock, make_split
+def tables_of(directory: Path | None, dataset: str | None) -> tuple[str, Tables]:
+    """Name and tables of a partner's folder, or of a public data set."""
+    from koinon.data import Vault
 
     if (directory is None) == (dataset is None):
         raise typer.BadParameter("give either a partner's folder or --dataset NAME")
     if dataset is not None:
         from koinon.data.public import get
 
-        name, tables = dataset, get(dataset)
-    else:
-        assert directory is not None
-        vault = Vault.open(directory)
-        name, tables = vault.name, vault.tables()
+        return dataset, get(dataset)
+    assert directory is not None
+    vault = Vault.open(directory)
+    return vault.name, vault.tables()
+
+
+def split_of(directory: Path | None, dataset: str | None, protocol: Any, minimum_item_events: int) -> Split:
+    """Divide a partner's events, or a public data set's; ``time`` by the clock of its own events."""
+    from koinon.data import SplitConfig, global_clock, make_split
+
+    name, tables = tables_of(directory, dataset)
     clock = {}
     if protocol in ("auto", "time") and tables.events["timestamp"].null_count() == 0:
         clock = dict(zip(("validation_from", "test_from"), global_clock([tables.events]), strict=True))

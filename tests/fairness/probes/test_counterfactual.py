@@ -100,8 +100,7 @@ def test_a_list_that_changes_where_nobody_looks_for_anything_is_no_harm(source):
     def shuffle(row):
         row[never[:2]] += 1e3
 
-    if len(never) < 2:
-        pytest.skip("every item is somebody's target")
+    assert len(never) >= 2, "the shop must hold items that nobody looks for"
     found = probed(source, "quiet", shuffle)
     assert spreads(found)["jaccard"].p < 0.01
     assert spreads(found)["jaccard"].least == "quiet"
