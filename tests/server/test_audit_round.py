@@ -267,7 +267,11 @@ def test_partners_gains_are_those_of_their_people(home: Path, conducted: Make) -
     assert (results.federation.minimum, results.federation.median) == (min(gains), pytest.approx(np.median(gains)))
 
 
-def test_noise_is_charged_stated_and_within_the_widened_intervals(home: Path, conducted: Make) -> None:
+def test_noise_is_charged_stated_and_within_the_widened_intervals(
+    home: Path, conducted: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a 95 % interval misses now and then; noise is seeded by the run's name, so with one name it is always the same
+    monkeypatch.setattr("koinon.server.coordinator.secrets.token_hex", lambda size: "0" * 2 * size)
     exact = cells(pooled(home))
     folder = planned(home, {"exploratory": []}, privacy=BUDGET)
     results = conducted(folder)
