@@ -1,0 +1,22 @@
+"""Every fusion recommender states its place."""
+
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from koinon.recommenders.fusion import PLACES, Place
+
+
+def test_a_place_says_where_and_how_in_words():
+    assert str(Place("scoring/ranking", "frozen", True)) == (
+        "scoring/ranking; language model frozen, with a conventional recommender"
+    )
+
+
+def test_a_place_cannot_be_changed_and_knows_its_stages():
+    assert len(PLACES) == 6
+    place = Place("data collection", "tuned", False)
+    with pytest.raises(FrozenInstanceError):
+        place.where = "feature encoder"
+    with pytest.raises(ValueError, match="no stage"):
+        Place("kitchen", "frozen", True)
