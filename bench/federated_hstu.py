@@ -47,6 +47,8 @@ FURTHER = {
     "anime": ("anime-mal", None),
 }
 """Partner to folder, and the column that orders its events."""
+DEMO_SEED = 7
+"""What draws the demonstration's samples and hold-outs; ``--seed`` is added to it."""
 NETWORK: dict[str, Any] = {"width": 32, "batch_users": 64, "learning_rate": 3e-3}
 VARIANTS: dict[str, dict[str, Any]] = {
     "federated": {},
@@ -55,6 +57,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "weights: people": {"weighting": "people"},
     "weights: equal": {"weighting": "equal"},
     "no private head": {"items": "texts"},
+    "control variates": {"control": True},
     "server: adam": {"server": "adam", "server_rate": 0.01},
     "server: adam + no private head": {"server": "adam", "server_rate": 0.01, "items": "texts"},
     "server: adam + weights: equal": {"server": "adam", "server_rate": 0.01, "weighting": "equal"},
@@ -86,9 +89,13 @@ def further(folder: Path, order: str | None) -> Tables:
     return Tables(item_table(items["item_id"].to_list(), titles, texts), events, people)
 
 
-def read_splits(names: Sequence[str], folder: Path | None, items: int, users: int) -> dict[str, Split]:
-    """Demo partners divide by time or hold-out, anime by hold-out; sets in order leave each person's last two out."""
-    demo, last = demo_split_config(), SplitConfig(protocol="leave-last-out")
+def read_splits(names: Sequence[str], folder: Path | None, items: int, users: int, seed: int) -> dict[str, Split]:
+    """Demo partners divide by time or hold-out, anime by hold-out; sets in order leave each person's last two out.
+
+    ``seed`` draws who is left of a partner with more than ``users`` people, and what is held out.
+    """
+    drawn = DEMO_SEED + seed
+    demo, last = demo_split_config(drawn), SplitConfig(protocol="leave-last-out")
     splits = {}
     for name in names:
         if name in DEMO_PARTNERS:
@@ -98,7 +105,7 @@ def read_splits(names: Sequence[str], folder: Path | None, items: int, users: in
             tables, config = further(folder / place, order), demo if order is None else last
         else:
             raise SystemExit(f"{name} needs --bench-data")
-        splits[name] = make_split(name, cap_tables(tables, max_items=items, max_users=users), config)
+        splits[name] = make_split(name, cap_tables(tables, max_items=items, max_users=users, seed=drawn), config)
     return splits
 
 
@@ -340,7 +347,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--length", type=int, default=50, help="events of a history that the networks read")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=30, help="of training alone, and of fine-tuning at home, at most")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of people and hold-outs that are drawn, and of networks")
     parser.add_argument("--report", action="store_true", help="print tables of what is finished, and do nothing else")
     asked = parser.parse_args(argv)
     torch.set_num_threads(1)
@@ -349,7 +356,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         report(Study(asked.state, {}, None, asked), names)  # type: ignore[arg-type]
         return
     check_settings(asked)
-    splits = read_splits(names, asked.bench_data, asked.items, asked.users)
+    splits = read_splits(names, asked.bench_data, asked.items, asked.users, asked.seed)
     study = Study(asked.state, splits, open_space(), asked)
     arms = asked.arms.split(",")
     for arm in ("federated", "codes"):
