@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from koinon.clients.keys import Keys as MemberKeys
 from koinon.errors import FederationError
+from koinon.privacy.ledger.kinds import Kind
+from koinon.privacy.signing import Signer
 from koinon.protos import federation_pb2 as wire
 from koinon.server import read_release
+from koinon.server.record import KEY_FILE, Record
 
 Make = Callable[..., Any]
 PARTNERS = ("alpha", "beta", "gamma", "delta")
@@ -159,3 +164,34 @@ def test_a_server_that_asks_in_the_clear_is_refused(
         coordinate(secure, grid, tmp_path)
     codes = {wire.Reply.FromString(m.content.config_records["reply"]["reply"]).code for m in grid.received}
     assert codes == {"", "K613"}
+
+
+def test_members_who_do_not_all_see_each_other_sign_one_list_of_who_is_in_the_sum(
+    federation: Make, make_shop: Make, grid_of: Make, coordinate: Make, tmp_path: Path
+) -> None:
+    names = [f"shop{number:02}" for number in range(27)]
+    shops = [make_shop(name, seed=seed, works=10, users=9) for seed, name in enumerate(names)]
+    learners = [{"name": "federated_popularity", "settings": {"rounds": 2, "memory": 0.5}}]
+    config = federation(
+        shops,
+        aggregation="secure",
+        minimum_participants=3,
+        learners=learners,
+        deadlines={"join": 2, "catalogue": 30, "contribute": 30, "adopt": 0.2},
+    )
+    server = Signer.open(tmp_path / KEY_FILE)
+    record = Record.open(tmp_path, config)
+    for shop in shops:
+        member = hashlib.sha256(MemberKeys.make(shop).member_public).hexdigest()
+        told = {"node_key_sha256": "0" * 64, "policy_sha256": config.policy_sha256(), "code_sha256": "0" * 64}
+        record.book.append(Kind.APPLIED, shop.name, member_key_sha256=member, koinon_version="0.1.0", **told)
+        record.book.append(Kind.APPROVED, shop.name, node_key_sha256="0" * 64)
+    grid = grid_of(config)
+    for node in grid.nodes.values():
+        node["ledger_key"] = server.key
+    ran = coordinate(config, grid, tmp_path)
+    assert [(event["participants"], event["left_out"]) for event in rounds(ran)] == [(names, {})] * 2
+    kinds = [message.metadata.message_type for message in grid.sent]
+    assert [kinds.count(kind) for kind in ("query.keys", "query.agree", "query.unmask")] == [27, 54, 54]
+    log = [json.loads(line) for line in (shops[0] / "federation" / "egress.jsonl").read_text().splitlines()]
+    assert [line["purpose"].split()[0] for line in log if line["round"] == 1][-3:] == ["contribute", "agree", "unmask"]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SecurePhase", "answer"]
 
-SecurePhase = Literal["keys", "share", "unmask"]
+SecurePhase = Literal["keys", "share", "agree", "unmask"]
 """Steps of a secure sum beside the contribution itself."""
 
 
@@ -57,7 +57,7 @@ def answer(
             heed(home, _news(content))
         if phase == "withdrawn":
             return door.cross(door.Adopted(), fallback, home.egress_log)
-        if phase == "keys" or phase == "share" or phase == "unmask":
+        if phase == "keys" or phase == "share" or phase == "agree" or phase == "unmask":
             return _step(phase, home, read_ask(said))
         with place(home.places):  # before the tensors are unpacked: whoever waits for its turn holds little memory
             result = _compute(phase, home, said, _unpacked(content))
@@ -95,7 +95,8 @@ def _step(phase: SecurePhase, home: Home, ask: Ask) -> RecordDict:
     """Take a step of a secure sum, and through the door with it."""
     ask.check(home.accepted)
     masking = _masking(home, ask, ask.secure)
-    said = {"keys": masking.keys, "share": masking.share, "unmask": masking.unmask}[phase]()
+    step = {"keys": masking.keys, "share": masking.share, "agree": masking.agree, "unmask": masking.unmask}[phase]
+    said = step()
     policy = door.Policy(home.name, f"{phase} {masking.step.learner}", masking.step.round)
     beside = _beside(phase, home, ask)
     return door.cross(door.SecureMessage(phase, said), policy, home.egress_log, beside=beside)

@@ -45,6 +45,12 @@ def share(message: Message, context: Context) -> Message:
     return _reply("share", message, context)
 
 
+@app.query("agree")
+def agree(message: Message, context: Context) -> Message:
+    """Sign the list of everybody who is in a secure sum."""
+    return _reply("agree", message, context)
+
+
 @app.query("unmask")
 def unmask(message: Message, context: Context) -> Message:
     """Help to take the masks off a total: shares of seeds, once."""

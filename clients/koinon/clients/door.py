@@ -53,7 +53,7 @@ UNFORESEEN = "K799"
 _CODE = re.compile(r"K\d{3}")
 _KEYED = re.compile(r"[0-9a-f]{32,64}")
 _DTYPES = frozenset({"float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint32", "uint64"})
-_SECURE_KINDS = frozenset({"keys", "share", "unmask"})
+_SECURE_KINDS = frozenset({"keys", "share", "agree", "unmask"})
 _SECURE_BYTES = 1 << 20
 _SLACK = 1.0 + 1e-4
 """Norms are held with this tolerance: a sum of float32 is not exact."""
@@ -122,7 +122,7 @@ class SecureMessage:
     Attributes
     ----------
     kind
-        ``keys``, ``share`` or ``unmask``.
+        ``keys``, ``share``, ``agree`` or ``unmask``.
     """
 
     kind: str

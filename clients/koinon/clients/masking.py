@@ -26,7 +26,7 @@ from koinon.privacy.secure_sum import (
     signed_by_member,
     verified_by,
 )
-from koinon.privacy.secure_sum.partner import Signer, Verifier
+from koinon.privacy.secure_sum.roll import Signer, Verifier
 from koinon.privacy.signing import Verifier as LedgerKey
 from koinon.recommenders.protocol import TensorSpec
 
@@ -88,10 +88,26 @@ class Masking:
         save_state(self._path, partner.state())
         return np.frombuffer(masked, dtype=np.uint8)
 
+    def agree(self) -> bytes:
+        """Sign who is in the sum.
+
+        Raises
+        ------
+        PrivacyError
+            K635 as :mod:`koinon.privacy.secure_sum`; also where this partner has no key to sign with.
+        """
+        sign = self._signer()
+        if sign is None:
+            raise PrivacyError("K635", "This partner is no member and has nothing to sign with.", "Ask the operator.")
+        partner = self._partner()
+        said = partner.agree(self.step.said, sign)
+        save_state(self._path, partner.state())
+        return said
+
     def unmask(self) -> bytes:
         """Answer the server's claim with shares of seeds, once."""
         partner = self._partner()
-        said = partner.unmask(self.step.said)
+        said = partner.unmask(self.step.said, self._verifier())
         destroy_state(self._path)
         return said
 

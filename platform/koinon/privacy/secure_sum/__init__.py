@@ -4,14 +4,15 @@ The protocol is that of Bonawitz et al. (CCS 2017) on the sparse neighbour graph
 :class:`Partner` and a :class:`Server` exchange bytes; whoever carries them does not matter. One pair of objects serves
 one sum, and sums may overlap in time: the keys of the next may travel with the masked words of this one.
 
-==========  ==================  ====================  =========================================
+==========  ==================  ====================  ==================================================
 phase       partner             server                what travels
-==========  ==================  ====================  =========================================
+==========  ==================  ====================  ==================================================
 keys        `Partner.begin`     `take_keys`           fresh public keys
 shares      `Partner.share`     `cohorts`             neighbours' keys; sealed Shamir shares
 masked      `Partner.mask`      `deliveries`          the neighbours' sealed shares; masked words
+agreed      `Partner.agree`     `rolls`               on a sparse graph: one list, signed by all who are on it
 unmask      `Partner.unmask`    `claims`, `total`     who answered; shares of seeds
-==========  ==================  ====================  =========================================
+==========  ==================  ====================  ==================================================
 
 :class:`WordLayout` turns tensors into words and back. Threat model, error and costs: ``docs/secure-sum.md``.
 """

@@ -20,12 +20,14 @@ from koinon.privacy.secure_sum.rules import LEAST_CONTRIBUTORS, Session
 from koinon.privacy.secure_sum.sharing import SHARE_BYTES
 
 __all__ = [
+    "Assent",
     "Claim",
     "Cohort",
     "Delivery",
     "Keys",
     "Member",
     "Message",
+    "Roll",
     "Share",
     "Shares",
     "Unmask",
@@ -37,6 +39,7 @@ Key = Annotated[bytes, Field(min_length=KEY_BYTES, max_length=KEY_BYTES)]
 Share = Annotated[bytes, Field(min_length=SHARE_BYTES, max_length=SHARE_BYTES)]
 Box = Annotated[bytes, Field(max_length=256)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+Signature = Annotated[bytes, Field(max_length=512)]
 
 _HEADER = struct.Struct("<4sB3xQ32s32s")
 _MAGIC = b"KSS1"
@@ -95,7 +98,7 @@ class Keys(Message):
     channel: Key
     mask: Key
     commitment: Key
-    signature: Annotated[bytes, Field(max_length=512)] = b""
+    signature: Signature = b""
 
     def signed(self) -> bytes:
         """Give what the signature is about."""
@@ -138,13 +141,33 @@ class Delivery(Message):
     boxes: dict[Name, Box]
 
 
+class Roll(Message):
+    """Told to a contributor on a sparse graph: everybody whose words are in the sum, in order."""
+
+    kind: Literal["roll"] = "roll"
+    receiver: Name
+    names: tuple[Name, ...]
+
+
+class Assent(Message):
+    """A contributor's signature of the roll."""
+
+    kind: Literal["assent"] = "assent"
+    partner: Name
+    signature: Signature
+
+
 class Claim(Message):
-    """Told to a partner: which of its neighbours (and itself) have sent masked words, and which have dropped."""
+    """Told to a partner: which of its neighbours (and itself) have sent masked words, and which have dropped.
+
+    ``assents``: on a sparse graph, who has signed the same roll.
+    """
 
     kind: Literal["claim"] = "claim"
     receiver: Name
     alive: tuple[Name, ...]
     dropped: tuple[Name, ...]
+    assents: dict[Name, Signature] = {}
 
 
 class Unmask(Message):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Annotated, Literal, Self
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -21,26 +20,24 @@ from koinon.privacy.secure_sum.masks import (
     word_type,
 )
 from koinon.privacy.secure_sum.messages import (
+    Assent,
     Claim,
     Cohort,
     Delivery,
     Keys,
     Member,
     Message,
+    Roll,
     Share,
     Shares,
     Unmask,
     blank_masked,
 )
+from koinon.privacy.secure_sum.roll import Signer, Verifier, check_assents, check_roll, roll_bytes
 from koinon.privacy.secure_sum.rules import Graph, Rules, Session
 from koinon.privacy.secure_sum.sharing import SHARE_BYTES, seal, split, unseal
 
-__all__ = ["Partner", "Signer", "Verifier"]
-
-Signer = Callable[[bytes], bytes]
-"""Signs bytes with the member's key."""
-Verifier = Callable[[str, bytes, bytes], bool]
-"""Whether a member (name) has signed these bytes thus (bytes, signature); ``False`` for a stranger, too."""
+__all__ = ["Partner"]
 
 
 class _Held(BaseModel):
@@ -65,7 +62,7 @@ class _State(BaseModel):
     quorum: float
     density: float
     name: str
-    phase: Literal["keys", "shares", "masked", "done"]
+    phase: Literal["keys", "shares", "masked", "agreed", "done"]
     channel: Annotated[bytes, Field(max_length=32)] = b""
     own_seed: Annotated[bytes, Field(max_length=SEED_BYTES)] = b""
     key_seed: Annotated[bytes, Field(max_length=SEED_BYTES)] = b""
@@ -73,6 +70,7 @@ class _State(BaseModel):
     index: int = 0
     neighbours: tuple[Member, ...] = ()
     held: dict[str, _Held] = {}
+    roll: tuple[str, ...] = ()
 
 
 class Partner:
@@ -134,7 +132,7 @@ class Partner:
 
     @property
     def phase(self) -> str:
-        """The last step taken: ``keys``, ``shares``, ``masked`` or ``done``."""
+        """The last step taken: ``keys``, ``shares``, ``masked``, ``agreed`` or ``done``."""
         return self._state.phase
 
     def state(self) -> bytes:
@@ -254,34 +252,80 @@ class Partner:
         self._become(phase="masked", held=held, neighbours=(), channel=b"", own_seed=b"", key_seed=b"")
         return message
 
-    def unmask(self, claim: bytes) -> bytes:
+    def agree(self, roll: bytes, sign: Signer) -> bytes:
+        """Sign who is in the sum, once; give the ``assent`` message. Asked for on a sparse graph among members.
+
+        Parameters
+        ----------
+        roll
+            The server's message.
+        sign
+            Signs with the member's key.
+
+        Raises
+        ------
+        PrivacyError
+            K626, K627, K628 as :meth:`share`, K633 too few neighbours are on the list, K635 a list that may not be
+            signed.
+        """
+        self._expect("masked")
+        said = Roll.read(roll, self.session)
+        self._mine(said.receiver)
+        check_roll(said.names, self._state.name, self.rules)
+        self._enough(len(self._state.held.keys() & set(said.names)))
+        signature = sign(roll_bytes(self.session, said.names))
+        self._become(phase="agreed", roll=said.names)
+        return Assent(session=self.session.digest, partner=self._state.name, signature=signature).to_bytes()
+
+    def unmask(self, claim: bytes, verify: Verifier | None = None) -> bytes:
         """Answer who is alive and who has dropped with the shares that go with it, once; give the ``unmask`` message.
+
+        Parameters
+        ----------
+        claim
+            The server's message.
+        verify
+            Checks members' signatures. With it, a partner that does not see all others asks that enough of them have
+            signed the list that it has signed itself.
 
         Raises
         ------
         PrivacyError
             K626, K627, K628 as :meth:`share` (a second claim is K628), K632 the claim calls somebody both alive and
-            dropped, leaves out or adds a neighbour, or calls this partner dropped, K633 too few have answered.
+            dropped, leaves out or adds a neighbour, calls this partner dropped, or says something else than the list
+            that was signed, K633 too few have answered, K635 too few are known to have signed the same list.
         """
-        self._expect("masked")
+        self._expect("masked" if verify is None or not self.rules.sparse(self._state.size) else "agreed")
         said = Claim.read(claim, self.session)
         self._mine(said.receiver)
         alive, dropped, held = set(said.alive), set(said.dropped), self._state.held
         whole = len(alive) + len(dropped) == len(said.alive) + len(said.dropped) == len(held)
-        if not whole or alive | dropped != held.keys() or self._state.name not in alive:
+        listed = alive == held.keys() & set(self._state.roll) or self._state.phase == "masked"
+        if not whole or not listed or alive | dropped != held.keys() or self._state.name not in alive:
             raise PrivacyError(
                 "K632",
-                "The server's claim does not call each neighbour either alive or dropped, and this partner alive.",
+                "The server's claim does not call each neighbour either alive or dropped, and this partner alive, as"
+                " the list of contributors does.",
                 "Nothing is answered; if it happens again, ask the operator.",
             )
         self._enough(len(alive))
+        if verify is not None and self._state.phase == "agreed":
+            check_assents(
+                said.assents,
+                session=self.session,
+                names=self._state.roll,
+                around=held.keys(),
+                least=self.rules.minimum,
+                least_around=self.rules.needed(self._state.size),
+                verify=verify,
+            )
         answer = Unmask(
             session=self.session.digest,
             partner=self._state.name,
             alive={name: held[name].own_mask for name in sorted(alive)},
             dropped={name: held[name].mask_key for name in sorted(dropped)},
         )
-        self._become(phase="done", held={})
+        self._become(phase="done", held={}, roll=())
         return answer.to_bytes()
 
     def _expect(self, phase: str) -> None:

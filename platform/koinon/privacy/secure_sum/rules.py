@@ -100,10 +100,13 @@ class Rules:
         holders = self.degree(n) + 1
         return max(math.ceil(self.quorum * holders - 1e-9), holders // 2 + 1)
 
+    def sparse(self, n: int) -> bool:
+        """Whether partners see only a part of each other, so that they must agree on who is in the sum."""
+        return self.degree(n) < n - 1
+
     def needed(self, n: int) -> int:
         """Of a partner and its neighbours so many must have answered, or it gives no share to anybody."""
-        whole = self.degree(n) == n - 1
-        return max(self.threshold(n), self.minimum) if whole else self.threshold(n)
+        return self.threshold(n) if self.sparse(n) else max(self.threshold(n), self.minimum)
 
 
 class Graph:

@@ -13,21 +13,34 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from koinon.errors import FederationError, PrivacyError
 from koinon.privacy.secure_sum.masks import Words, add_masks, agree, derive, private_key, public_bytes, word_type
-from koinon.privacy.secure_sum.messages import Claim, Cohort, Delivery, Keys, Member, Shares, Unmask, read_masked
-from koinon.privacy.secure_sum.partner import Verifier, own_mask_key, pair_mask_key
+from koinon.privacy.secure_sum.messages import (
+    Assent,
+    Claim,
+    Cohort,
+    Delivery,
+    Keys,
+    Member,
+    Roll,
+    Shares,
+    Unmask,
+    read_masked,
+)
+from koinon.privacy.secure_sum.partner import own_mask_key, pair_mask_key
+from koinon.privacy.secure_sum.roll import Verifier, roll_bytes
 from koinon.privacy.secure_sum.rules import Graph, Rules, Session
 from koinon.privacy.secure_sum.sharing import combine, number_of
 
 __all__ = ["Server"]
 
-Said = TypeVar("Said", Keys, Shares, Unmask)
+Said = TypeVar("Said", Keys, Shares, Assent, Unmask)
 
 
 class Server:
     """The server in one secure sum.
 
     The steps, in order: :meth:`take_keys` of each, :meth:`cohorts`; :meth:`take_shares` of each, :meth:`deliveries`;
-    :meth:`take_masked` of each, :meth:`claims`; :meth:`take_unmask` of each, :meth:`total`. Whoever has not been taken
+    :meth:`take_masked` of each, :meth:`rolls`; where that gives any :meth:`take_assent` of each; :meth:`claims`;
+    :meth:`take_unmask` of each, :meth:`total`. Whoever has not been taken
     when a step is closed has dropped out. A ``take_`` that raises has taken nothing: leave that partner out.
 
     Parameters
@@ -50,6 +63,7 @@ class Server:
         self._sharers: set[str] = set()
         self._sum: Words = np.empty(0, dtype=word_type(32))
         self._contributors: set[str] = set()
+        self._assents: dict[str, Assent] = {}
         self._answers: dict[str, Unmask] = {}
 
     @property
@@ -164,8 +178,8 @@ class Server:
         np.add(self._sum, words, out=self._sum)
         self._contributors.add(partner)
 
-    def claims(self) -> dict[str, bytes]:
-        """Close the sum; give each contributor's ``claim`` message.
+    def rolls(self) -> dict[str, bytes]:
+        """Close the sum; give each contributor's ``roll`` message, or none where all see each other or none signs.
 
         Raises
         ------
@@ -173,9 +187,43 @@ class Server:
             K740, K744 as :meth:`cohorts`, K741 of some partner's neighbours too few have answered.
         """
         self._expect("masked")
-        self._at_least(len(self._contributors))
-        self._enough_around(self._secrets(), self._contributors, self.rules.threshold(len(self._names)))
-        self._enough_around(self._contributors, self._contributors, self.rules.needed(len(self._names)))
+        self._enough_left(self._contributors)
+        self._phase = "agreed"
+        if self._verify is None or not self.rules.sparse(len(self._names)):
+            return {}
+        names = self.contributors
+        return {name: Roll(session=self.session.digest, receiver=name, names=names).to_bytes() for name in names}
+
+    def take_assent(self, partner: str, said: bytes) -> None:
+        """Take a contributor's signature of the roll.
+
+        Raises
+        ------
+        FederationError
+            K743, K744 as :meth:`take_keys`.
+        """
+        self._expect("agreed")
+        self._known(partner, self._contributors)
+        assent = self._read(Assent, partner, said, self._assents)
+        signed = roll_bytes(self.session, self.contributors)
+        if self._verify is None or not self._verify(partner, signed, assent.signature):
+            raise _refused(partner, "its list of contributors is not signed by it")
+        self._assents[partner] = assent
+
+    def claims(self) -> dict[str, bytes]:
+        """Give the ``claim`` message of each contributor, where there were rolls of each that has signed its own.
+
+        Raises
+        ------
+        FederationError
+            K740, K744 as :meth:`cohorts`, K741 of some partner's neighbours too few have answered.
+        """
+        if self._phase == "masked":
+            self.rolls()
+        self._expect("agreed")
+        signing = self._verify is not None and self.rules.sparse(len(self._names))
+        asked = sorted(self._assents) if signing else self.contributors
+        self._enough_left(asked)
         self._phase = "unmask"
         return {
             name: Claim(
@@ -183,8 +231,9 @@ class Server:
                 receiver=name,
                 alive=tuple(h for h in self._holders[name] if h in self._contributors),
                 dropped=tuple(h for h in self._holders[name] if h in self._sharers - self._contributors),
+                assents=self._assents_for(name),
             ).to_bytes()
-            for name in self.contributors
+            for name in asked
         }
 
     def take_unmask(self, partner: str, said: bytes) -> None:
@@ -240,6 +289,18 @@ class Server:
         total, self._sum = self._sum, self._sum[:0]
         add_masks(total, plus, minus)
         return total
+
+    def _assents_for(self, name: str) -> dict[str, bytes]:
+        """Signatures of everybody around a partner, and of others up to the minimum."""
+        around = [holder for holder in self._holders[name] if holder in self._assents]
+        others = sorted(self._assents.keys() - set(around))[: max(0, self.rules.minimum - len(around))]
+        return {signer: self._assents[signer].signature for signer in (*around, *others)}
+
+    def _enough_left(self, there: Collection[str]) -> None:
+        """Hold who is still there against all that the total needs."""
+        self._at_least(len(there))
+        self._enough_around(self._secrets(), there, self.rules.threshold(len(self._names)))
+        self._enough_around(there, there, self.rules.needed(len(self._names)))
 
     def _secrets(self) -> list[str]:
         """Whose seeds the total needs: every contributor's, and those of the dropped with whom one has masked."""

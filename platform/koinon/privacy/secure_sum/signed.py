@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from koinon.privacy.secure_sum.partner import Signer, Verifier
+from koinon.privacy.secure_sum.roll import Signer, Verifier
 
 __all__ = ["signed_by_member", "verified_by"]
 

@@ -27,8 +27,9 @@ Take = Callable[[str, Answer], None]
 class SecureGathering:
     """Gathers rounds as secure sums.
 
-    A sum takes four exchanges. The first two, keys and shares, need nothing of the round, so they travel beside the
-    last two of the round before; only where somebody has come or gone since are they asked for by themselves.
+    A sum takes four exchanges, and one more among members who do not all see each other. The first two, keys and
+    shares, need nothing of the round, so they travel beside the last two of the round before; only where somebody has
+    come or gone since are they asked for by themselves.
 
     Parameters
     ----------
@@ -125,6 +126,10 @@ class _Sum:
                 following.server.take_keys(partner, answer.reply.next)
 
         self._ask(asked, "train.contribute", asked.order, told, take_masked)
+        order = Order(self.run_name, self.policy, self.policy_sha256)
+        rolls = {partner: (self.step(said), None) for partner, said in server.rolls().items()}
+        if rolls:
+            self._ask(asked, "query.agree", order, rolls, lambda p, answer: server.take_assent(p, answer.reply.secure))
         claims = server.claims()
         cohorts = following.meet() if following else {}
 
@@ -134,7 +139,6 @@ class _Sum:
                 following.server.take_shares(partner, answer.reply.next)
                 following.shared.add(partner)
 
-        order = Order(self.run_name, self.policy, self.policy_sha256)
         told = {
             partner: (self.step(said), following.step(cohorts[partner]) if following and partner in cohorts else None)
             for partner, said in claims.items()

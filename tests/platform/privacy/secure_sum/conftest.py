@@ -9,7 +9,7 @@ import pytest
 
 from koinon.privacy.secure_sum import Partner, Rules, Server, Session
 from koinon.privacy.secure_sum.masks import Words
-from koinon.privacy.secure_sum.partner import Signer, Verifier
+from koinon.privacy.secure_sum.roll import Signer, Verifier
 
 STEPS = ("keys", "shares", "masked", "unmask", "stays")
 
@@ -65,12 +65,17 @@ class Carried:
             self.states[name] = partner.state()
             self.masked[name] = bytes(said)
             self.server.take_masked(name, said)
+        for name, roll in self.server.rolls().items():
+            partner = self.partner(name)
+            said = partner.agree(roll, self.sign(name))
+            self.states[name] = partner.state()
+            self.server.take_assent(name, said)
         self.told = self.server.claims()
 
     def unmask(self) -> Words:
         for name in self.there("unmask"):
             partner = self.partner(name)
-            said = partner.unmask(self.told[name])
+            said = partner.unmask(self.told[name], self.verify)
             self.states[name] = partner.state()
             self.server.take_unmask(name, said)
         return self.server.total()
