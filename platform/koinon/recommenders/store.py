@@ -42,6 +42,7 @@ REGISTRY: dict[str, str] = {
     "hstu": "koinon.recommenders.sequential:HSTU",
     "generative": "koinon.recommenders.sequential:Generative",
     "prompted": "koinon.recommenders.llm_as_rs.prompted:PromptedRanker",
+    "unisrec": "koinon.recommenders.fusion.feature_encoder:UniSRec",
     "deepfm": "koinon.recommenders.clicks.recommender:DeepFMRanker",
     "dcnv2": "koinon.recommenders.clicks.recommender:DCNv2Ranker",
     "autoint": "koinon.recommenders.clicks.recommender:AutoIntRanker",
