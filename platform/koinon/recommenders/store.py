@@ -36,6 +36,7 @@ REGISTRY: dict[str, str] = {
     "itemknn": "koinon.recommenders.conventional:ItemKNN",
     "ease": "koinon.recommenders.conventional:EASE",
     "semantic-ease": "koinon.recommenders.conventional:SemanticEASE",
+    "text-similarity": "koinon.recommenders.conventional:TextSimilarity",
     "ials": "koinon.recommenders.conventional:IALS",
     "bpr": "koinon.recommenders.conventional:BPR",
     "sasrec": "koinon.recommenders.sequential:SASRec",

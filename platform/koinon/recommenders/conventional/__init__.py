@@ -10,6 +10,7 @@ from koinon.recommenders.conventional._knn import ItemKNN, ItemKNNConfig
 from koinon.recommenders.conventional._linear import LinearConfig, LinearItemModel
 from koinon.recommenders.conventional._popularity import Popularity, PopularityConfig, popularity_prior
 from koinon.recommenders.conventional._prior import encode_wishes, nearest_texts, semantic_prior, text_evidence
+from koinon.recommenders.conventional._similarity import TextSimilarity, TextSimilarityConfig
 from koinon.recommenders.conventional._solve import (
     EaseParts,
     cold_columns,
@@ -35,6 +36,8 @@ __all__ = [
     "PopularityConfig",
     "SemanticEASE",
     "SemanticEaseConfig",
+    "TextSimilarity",
+    "TextSimilarityConfig",
     "cold_columns",
     "ease_parts",
     "encode_wishes",
