@@ -32,10 +32,10 @@ from koinon.recommenders._search import Validator
 from koinon.recommenders.conventional import EASE, EaseConfig
 from koinon.recommenders.llm_as_rs.prompted import Parts, PromptedConfig, PromptedRanker, Wording
 from koinon.recommenders.llm_as_rs.prompted._judging import Choosing, Pointwise, worth
-from koinon.recommenders.llm_as_rs.prompted._ranker import blend
-from koinon.recommenders.llm_as_rs.prompted._texts import listed, said
-from koinon.recommenders.llm_as_rs.prompted._tuning import choose_weight
 from koinon.recommenders.llm_as_rs.prompted.attacks import ATTACKS
+from koinon.recommenders.llm_as_rs.reranking import blend
+from koinon.recommenders.llm_as_rs.texts import listed, said
+from koinon.recommenders.llm_as_rs.weighing import choose_weight
 from koinon.recommenders.ranking import best
 from koinon.recommenders.training import known_before_test
 from koinon.space.language import LanguageModel, open_language_model

@@ -9,8 +9,8 @@ from koinon.recommenders import Request
 from koinon.recommenders.conventional import EASE, Popularity
 from koinon.recommenders.llm_as_rs.prompted import PromptedConfig, PromptedRanker, clean, said, tune_weight
 from koinon.recommenders.llm_as_rs.prompted._judging import Choosing, Pointwise
-from koinon.recommenders.llm_as_rs.prompted._texts import listed
 from koinon.recommenders.llm_as_rs.prompted.attacks import APPENDED, ATTACKS
+from koinon.recommenders.llm_as_rs.texts import listed
 from koinon.recommenders.ranking import best
 from koinon.recommenders.store import load, save
 

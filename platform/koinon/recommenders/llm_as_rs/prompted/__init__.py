@@ -8,9 +8,10 @@ alone.
 
 from koinon.recommenders.llm_as_rs.prompted._config import PromptedConfig, Wording
 from koinon.recommenders.llm_as_rs.prompted._endpoint import Endpoint
-from koinon.recommenders.llm_as_rs.prompted._ranker import Parts, PromptedRanker
-from koinon.recommenders.llm_as_rs.prompted._texts import clean, said
-from koinon.recommenders.llm_as_rs.prompted._tuning import WEIGHTS, TunedWeight, tune_weight
+from koinon.recommenders.llm_as_rs.prompted._ranker import PromptedRanker
+from koinon.recommenders.llm_as_rs.reranking import Parts
+from koinon.recommenders.llm_as_rs.texts import clean, said
+from koinon.recommenders.llm_as_rs.weighing import WEIGHTS, TunedWeight, tune_weight
 
 __all__ = [
     "WEIGHTS",

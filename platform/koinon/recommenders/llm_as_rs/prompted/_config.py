@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from koinon.config import Config
+from koinon.recommenders.llm_as_rs.reranking import RerankConfig
 
 __all__ = ["LANGUAGES", "PromptedConfig", "Wording"]
 
@@ -40,15 +41,9 @@ LANGUAGES: dict[str, Wording] = {
 }
 
 
-class PromptedConfig(Config):
-    """Settings of :class:`PromptedRanker`."""
+class PromptedConfig(RerankConfig):
+    """Settings of :class:`PromptedRanker`; the seed is that of examples and groups."""
 
-    base: str = "ease"
-    """The recommender whose best are reranked; one of :data:`koinon.recommenders.store.REGISTRY`."""
-    base_settings: dict[str, Any] = Field(default_factory=dict)
-    """Its settings; what is not named has its default."""
-    model: str | None = None
-    """A decoder language model, ``hf:<name or folder>`` or ``gguf:<file>``, see :mod:`koinon.space.language`."""
     endpoint: str | None = None
     """Instead: base URL of an OpenAI-compatible server, e.g. ``http://127.0.0.1:8080/v1``; only for ``choice``."""
     endpoint_model: str = "default"
@@ -61,10 +56,6 @@ class PromptedConfig(Config):
     """What a failing endpoint leads to: an error, or the base's own order for that request."""
     ask: Literal["pointwise", "choice"] = "pointwise"
     """How likely each candidate is, or which of a group comes next."""
-    candidates: int = Field(default=100, ge=2, le=1000)
-    """How many of the base's best are reranked; the rest keep their order below them."""
-    history: int = Field(default=10, ge=1, le=200)
-    """The latest items that are told."""
     shots: int = Field(default=0, ge=0, le=32)
     """Other people's histories shown first (for ``choice`` with the answer), drawn from the training events."""
     group: int = Field(default=10, ge=2, le=20)
@@ -75,15 +66,9 @@ class PromptedConfig(Config):
     """Take off what the model says without any history: what a title or a place in a list brings by itself."""
     guarded: bool = True
     """``pointwise``: count the least that any beginning of the text has gained, so that nothing appended can help."""
-    title_length: int = Field(default=80, ge=8, le=400)
-    """Characters kept of a title, and of a creator."""
-    weight: float = Field(default=0.2, ge=0.0)
-    """Of the language model's standard scores beside the base's; 0 is the base alone. See :func:`tune_weight`."""
     language: Literal["en", "de", "fr", "es"] = "en"
     wording: Wording | None = None
     """Instead of the language's own."""
-    seed: int = Field(default=0, ge=0)
-    """Of examples and groups."""
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from koinon.recommenders.llm_as_rs.prompted._config import PromptedConfig
-from koinon.recommenders.llm_as_rs.prompted._texts import LETTERS, listed, question
+from koinon.recommenders.llm_as_rs.prompted._texts import LETTERS, question
+from koinon.recommenders.llm_as_rs.texts import listed
 from koinon.space.language import LanguageModel
 
 __all__ = ["Chooser", "Choosing", "Pointwise", "worth"]

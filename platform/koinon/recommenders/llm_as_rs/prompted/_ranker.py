@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
-from typing import Any, ClassVar, Self, cast
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,42 +14,20 @@ from koinon.errors import RecommenderError
 from koinon.recommenders.llm_as_rs.prompted._config import PromptedConfig
 from koinon.recommenders.llm_as_rs.prompted._endpoint import Endpoint
 from koinon.recommenders.llm_as_rs.prompted._judging import Chooser, Choosing, Pointwise
-from koinon.recommenders.llm_as_rs.prompted._texts import LETTERS, clean, question, said
+from koinon.recommenders.llm_as_rs.prompted._texts import LETTERS, question
+from koinon.recommenders.llm_as_rs.reranking import Reranker
+from koinon.recommenders.llm_as_rs.texts import clean
 from koinon.recommenders.protocol import Recommender, Request
-from koinon.recommenders.ranking import Ranked
-from koinon.recommenders.store import REGISTRY, Storable
-from koinon.space import Space
 from koinon.space.language import LanguageModel, open_language_model
 
-__all__ = ["Parts", "PromptedRanker", "blend"]
+__all__ = ["PromptedRanker"]
 
 Scores = NDArray[np.float32]
 
-_CLIP = 3.0
-"""Standard deviations that a likelihood counts at most, so that no text can outweigh the base without bound."""
 _WISH = 300
 
 
-@dataclass(frozen=True)
-class Parts:
-    """What is known of one request's candidates before it is weighed.
-
-    Attributes
-    ----------
-    places
-        ``int64[n]``: columns of the scores, the base's best first.
-    base
-        ``float32[n]``: the base's scores.
-    told
-        ``float32[n]``: the language model's; all 0 where it failed.
-    """
-
-    places: NDArray[np.int64]
-    base: Scores
-    told: Scores
-
-
-class PromptedRanker(Ranked):
+class PromptedRanker(Reranker):
     """Reranks the best of a conventional recommender by a language model's likelihoods; nothing is trained.
 
     ``score = z(base) + weight · clip(z(told), ±3)`` among a request's candidates; all else keeps its order below them.
@@ -82,65 +58,35 @@ class PromptedRanker(Ranked):
         base: Recommender | None = None,
         chooser: LanguageModel | Chooser | None = None,
     ) -> None:
-        self.config = config or PromptedConfig()
-        self.base = base or _build(self.config)
+        super().__init__(config or PromptedConfig(), base)
+        self.config: PromptedConfig
         self.failures: list[RecommenderError] = []
         self._chooser = chooser
-        self._said: list[str] = []
         self._examples: NDArray[np.int32] = np.empty((0, 0), dtype=np.int32)
-
-    def fit(self, domain: Domain, space: Space | None, *, rng: np.random.Generator) -> Self:
-        """Fit the base, then :meth:`adopt` the domain.
-
-        Raises
-        ------
-        RecommenderError
-            As the base's.
-        """
-        self.base.fit(domain, space, rng=rng)
-        return self.adopt(domain)
 
     def adopt(self, domain: Domain) -> Self:
         """Take the domain's titles, and examples from its events; the base is fitted on it already."""
         self._examples = _draw_examples(domain, self.config)
-        return self._titled(domain)
+        return super().adopt(domain)
 
-    def score(self, requests: Sequence[Request], candidates: NDArray[np.int32] | None = None) -> Scores:
-        """Return ``float32[requests, candidates]``.
+    def told(self, request: Request, texts: Sequence[str]) -> Scores:
+        """What the model tells of candidates by their texts, ``float32[texts]``; all 0 where it failed.
 
         Raises
         ------
         RecommenderError
-            K400 not fitted, K480 no model is named, K481-K483 an endpoint fails (unless ``on_failure`` is ``base``).
-        SpaceError
-            K300-K314 the model cannot be read or asked.
+            K480 no model is named, K481-K483 an endpoint fails (unless ``on_failure`` is ``base``).
         """
-        scores = np.array(self.base.score(requests, candidates), dtype=np.float32)
-        if self.config.weight == 0:
-            return scores
-        for row, request in zip(scores, requests, strict=True):
-            blend(row, self.parts(request, row, candidates), self.config.weight)
-        return scores
-
-    def parts(self, request: Request, row: Scores, candidates: NDArray[np.int32] | None = None) -> Parts:
-        """Ask about the best of one request; ``row`` holds the base's scores ``float32[candidates]``."""
-        if not self._said:
-            raise RecommenderError("K400", "The recommender is not fitted.", "Call fit first.")
-        items = np.arange(len(row), dtype=np.int32) if candidates is None else candidates
-        free = np.flatnonzero(~np.isin(items, request.history) & np.isfinite(row))
-        places = free[np.lexsort((free, -row[free]))][: self.config.candidates].astype(np.int64)
-        history = [self._said[item] for item in request.history[-self.config.history :]]
-        history += [clean(text, self.config.title_length) for text in request.liked]
+        history = self._known(request)
         premise = f"{clean(request.query, _WISH)}\n\n" if request.query else ""
-        told = np.zeros(len(places), dtype=np.float32)
-        if len(places) > 1 and (history or premise):  # of a stranger without words the model has nothing to say
+        if history or premise:  # of a stranger without words the model has nothing to say
             try:
-                told = self._judge.ask(premise, history, [self._said[items[place]] for place in places])
+                return self._judge.ask(premise, history, texts)
             except RecommenderError as error:
                 if self.config.on_failure == "raise" or error.code not in ("K481", "K482"):
                     raise
                 self.failures.append(error)
-        return Parts(places, row[places].copy(), told)
+        return np.zeros(len(texts), dtype=np.float32)
 
     @cached_property
     def _judge(self) -> Pointwise | Choosing:
@@ -164,47 +110,17 @@ class PromptedRanker(Ranked):
             worked.append((titles[:-1], f"{asked} {LETTERS[right]}"))
         return Choosing(chooser, config, worked)
 
-    def state(self) -> dict[str, NDArray[np.generic]]:
-        """Return what the base learned, and the examples' items."""
-        learned = {f"base.{name}": array for name, array in cast(Storable, self.base).state().items()}
-        return {**learned, "examples": self._examples}
+    def own_state(self) -> dict[str, NDArray[np.generic]]:
+        """The examples' items."""
+        return {"examples": self._examples}
 
-    def restore(self, state: Mapping[str, NDArray[np.generic]], domain: Domain, space: Space | None) -> Self:
-        """Adopt what an equal ranker kept on ``domain``'s catalogue."""
-        learned = {name.removeprefix("base."): array for name, array in state.items() if name != "examples"}
-        self.base = cast(Storable, self.base).restore(learned, domain, space)
+    def restore_own(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Take the examples back."""
         self._examples = state["examples"].astype(np.int32)
-        return self._titled(domain)
 
     def _titled(self, domain: Domain) -> Self:
-        self._said = said(domain.items, self.config.title_length)
         self.__dict__.pop("_judge", None)
-        return self
-
-
-def blend(row: Scores, parts: Parts, weight: float) -> None:
-    """Put one request's candidates in their new order, in place; ``row`` holds the base's scores."""
-    blended = _standard(parts.base) + weight * np.clip(_standard(parts.told), -_CLIP, _CLIP)
-    rest = np.delete(row, parts.places)
-    rest = rest[np.isfinite(rest)]
-    floor = float(rest.max()) if len(rest) else 0.0
-    row[parts.places] = floor + 1.0 + blended - blended.min(initial=0.0)
-
-
-def _standard(values: Scores) -> NDArray[np.float64]:
-    """Mean 0, standard deviation 1; all 0 where they are equal."""
-    doubles = values.astype(np.float64)
-    spread = doubles.std()
-    return (doubles - doubles.mean()) / spread if spread > 0 else np.zeros(len(doubles))
-
-
-def _build(config: PromptedConfig) -> Recommender:
-    if config.base not in REGISTRY:
-        raise RecommenderError("K480", f"There is no recommender {config.base!r}.", f"Known: {', '.join(REGISTRY)}.")
-    module, _, kind = REGISTRY[config.base].partition(":")
-    build: Any = getattr(import_module(module), kind)
-    settings = build.config_type.from_dict(dict(config.base_settings), source="base_settings")
-    return cast(Recommender, build(settings))
+        return super()._titled(domain)
 
 
 def _open(config: PromptedConfig) -> LanguageModel | Endpoint:

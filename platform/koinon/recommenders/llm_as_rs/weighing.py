@@ -9,7 +9,7 @@ import numpy as np
 
 from koinon.data import Split
 from koinon.recommenders._search import Validator
-from koinon.recommenders.llm_as_rs.prompted._ranker import Parts, PromptedRanker, blend
+from koinon.recommenders.llm_as_rs.reranking import Parts, Reranker, blend
 
 __all__ = ["WEIGHTS", "TunedWeight", "choose_weight", "tune_weight"]
 
@@ -38,7 +38,7 @@ class TunedWeight:
 
 
 def tune_weight(
-    ranker: PromptedRanker,
+    ranker: Reranker,
     split: Split,
     *,
     metric: str = "ndcg@10",
@@ -63,7 +63,7 @@ def tune_weight(
     Raises
     ------
     RecommenderError
-        K406 unknown metric, K407 nobody to validate on; those of :meth:`PromptedRanker.score`.
+        K406 unknown metric, K407 nobody to validate on; those of :meth:`Reranker.score`.
     """
     validator = Validator(split.train, split.validation, metric, rng, rows)
     base = ranker.base.score(validator.requests)
