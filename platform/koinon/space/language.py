@@ -87,7 +87,8 @@ class LanguageModel:
         return limit if isinstance(limit, int) and limit > 0 else 2048
 
     @cached_property
-    def _steering(self) -> frozenset[int]:
+    def steering(self) -> frozenset[int]:
+        """Ids of tokens that steer the model: turns, end of text, padding."""
         tokenizer = self.files.tokenizer
         return frozenset((*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder))
 
@@ -96,7 +97,7 @@ class LanguageModel:
         if not texts:
             return []
         rows = self.files.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        return [[token for token in row if token not in self._steering] for row in rows]
+        return [[token for token in row if token not in self.steering] for row in rows]
 
     def read(self, text: str, after: Read | None = None) -> Read:
         """Read a text, at the beginning or after what was read before.
