@@ -17,7 +17,8 @@ import typer
 from koinon.cli.train import tables_of
 
 if TYPE_CHECKING:
-    from koinon.recommenders.clicks import ClickData, Standing
+    from koinon.recommenders.clicks import ClickData
+    from koinon.recommenders.fitting import Progress
 
 __all__ = ["app"]
 
@@ -131,41 +132,42 @@ def _data(
 
 
 @contextmanager
-def _shown(as_json: bool) -> Iterator[Callable[[Standing], None]]:
+def _shown(as_json: bool) -> Iterator[Callable[[Progress], None]]:
     """JSON lines, a bar on a terminal, or a line per epoch."""
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if as_json or not console.is_terminal:
 
-        def line(standing: Standing) -> None:
-            if not standing.epoch_over:
+        def line(progress: Progress) -> None:
+            if not progress.epoch_over:
                 return
             if as_json:
-                print(json.dumps({"event": "epoch", **asdict(standing)}), flush=True)
+                print(json.dumps({"event": "epoch", **asdict(progress)}), flush=True)
             else:
-                console.print(_said(standing), markup=False)
+                console.print(_said(progress), markup=False)
 
         yield line
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
+    with Bar(*columns, console=console) as bar:
         task = bar.add_task("reading")
 
-        def show(standing: Standing) -> None:
-            done = standing.steps * (standing.epoch - 1) + standing.step
-            bar.update(task, description=_said(standing), completed=done, total=standing.steps * standing.epochs)
+        def show(progress: Progress) -> None:
+            done = progress.steps * (progress.epoch - 1) + progress.step
+            bar.update(task, description=_said(progress), completed=done, total=progress.steps * progress.epochs)
 
         yield show
 
 
-def _said(standing: Standing) -> str:
-    value = "" if standing.metric is None else f", AUC {standing.metric:.4f} (best {standing.best:.4f})"
+def _said(progress: Progress) -> str:
+    value = "" if progress.metric is None else f", AUC {progress.metric:.4f} (best {progress.best:.4f})"
     return (
-        f"{standing.phase}, epoch {standing.epoch}/{standing.epochs}: loss {standing.loss:.4f}{value}, "
-        f"{standing.rows_per_second:,.0f} rows/s"
+        f"{progress.phase}, epoch {progress.epoch}/{progress.epochs}: loss {progress.loss:.4f}{value}, "
+        f"{progress.rows_per_second:,.0f} rows/s"
     )
 
 

@@ -179,7 +179,7 @@ def _line_by_line(console: Console, as_json: bool) -> OnProgress:
         if not progress.epoch_over:
             return
         if as_json:
-            print(json.dumps({"event": "epoch", "phase": phase, **asdict(progress)}), flush=True)
+            print(json.dumps({"event": "epoch", **asdict(progress), "phase": phase}), flush=True)
         else:
             console.print(_said(phase, progress), markup=False)
 
@@ -191,7 +191,7 @@ def _said(phase: str, progress: Progress) -> str:
     minutes, seconds = divmod(round(progress.seconds_left), 60)
     return (
         f"{phase}, epoch {progress.epoch}/{progress.epochs}: loss {progress.loss:.4f}{value}, "
-        f"{progress.tokens_per_second:,.0f} tokens/s, at most {minutes}:{seconds:02d} left"
+        f"{progress.rows_per_second:,.0f} tokens/s, at most {minutes}:{seconds:02d} left"
     )
 
 

@@ -133,7 +133,7 @@ def train(
         report["validation"] = {"ndcg@10": told.best}
         report["best_epoch"] = told.best_epoch
         report["curve"] = [vars(epoch) for epoch in told.curve]
-        report["training_seconds"], report["tokens"] = told.seconds, told.tokens
+        report["training_seconds"], report["tokens"] = told.seconds, told.rows
     else:
         model.fit(domain, space, rng=np.random.default_rng(seed))
         figures = evaluate(model, domain, split.validation, slices=("all",))
@@ -146,7 +146,7 @@ def train(
             model.fit(domain, space, rng=np.random.default_rng(seed), **_watched("again", folder, on_progress))
             assert model.training is not None
             report["training_seconds"] += model.training.seconds
-            report["tokens"] += model.training.tokens
+            report["tokens"] += model.training.rows
         else:
             model.fit(domain, space, rng=np.random.default_rng(seed))
     report["config"] = cast(Storable, model).config.model_dump(mode="json")

@@ -21,7 +21,7 @@ from koinon.recommenders.federated.hstu.parts import is_shared, shared_part, tem
 from koinon.recommenders.federated.totals import add_up
 from koinon.recommenders.protocol import Contribution, FederatedRecommender, Release, Request, Total
 from koinon.recommenders.sequential.histories import Histories
-from koinon.recommenders.sequential.trainer import Trainer
+from koinon.recommenders.sequential.trainer import fit_histories
 
 NAME = "federated_hstu"
 SMALL = {"width": 8, "length": 6, "batch_users": 64, "rounds": 3, "local_steps": 4, "epochs": 1, "negatives": 8}
@@ -87,7 +87,7 @@ class TestRounds:
         alone.receive(release)
         histories = alone._begin(shop.train, word_space, np.random.default_rng(0))
         seed, config = int(release.info["seed"]), plan.config.model_copy(update={"epochs": plan.rounds})
-        Trainer(alone.network, histories, config, seed=seed, device=torch.device("cpu")).run()
+        fit_histories(alone.network, histories, config, seed=seed, device=torch.device("cpu"))
         for name, value in alone.network.named_parameters():
             reached = found.arrays[name] if is_shared(name) else kept["shop"][f"private/{name}"]
             np.testing.assert_allclose(reached, value.detach().numpy(), atol=2e-5)

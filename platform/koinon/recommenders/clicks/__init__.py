@@ -14,7 +14,6 @@ from koinon.recommenders.clicks._config import (
     NetworkConfig,
     TreesConfig,
 )
-from koinon.recommenders.clicks.fitting import Standing
 from koinon.recommenders.clicks.models import AutoInt, ClickModel, DCNv2, DeepFM
 from koinon.recommenders.clicks.rows import ClickData, Rows, Side, click_data
 from koinon.recommenders.clicks.training import CLICK_MODELS, Measured, build_clicks, train_clicks
@@ -35,7 +34,6 @@ __all__ = [
     "NetworkConfig",
     "Rows",
     "Side",
-    "Standing",
     "TreesConfig",
     "build_clicks",
     "click_data",

@@ -43,7 +43,8 @@ def load_clicks(folder: Path, data: ClickData) -> NetworkClicks:
     Raises
     ------
     RecommenderError
-        K410 nothing is kept there, or it is damaged; K411 of an unknown kind; K412 fitted on other data.
+        K410 nothing is kept there, it is damaged, or of another network; K411 of an unknown kind; K412 fitted on
+        other data.
     """
     path = folder / DESCRIPTION
     try:
@@ -60,9 +61,4 @@ def load_clicks(folder: Path, data: ClickData) -> NetworkClicks:
         model.adopt(data, load_tensors((folder / WEIGHTS).read_bytes()))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, ConfigError) as error:
         raise RecommenderError("K410", f"No click model can be read from {path}: {error}.", "Fit it again.") from error
-    except RuntimeError as error:  # what torch says of tensors that are missing or of another shape
-        reason = str(error).splitlines()[0]
-        raise RecommenderError(
-            "K410", f"The weights beside {path} are of another network: {reason}", "Fit it again."
-        ) from error
     return model

@@ -17,10 +17,10 @@ from koinon.config import Config
 from koinon.errors import RecommenderError
 from koinon.recommenders.clicks._config import AutoIntConfig, DCNv2Config, DeepFMConfig, NetworkConfig
 from koinon.recommenders.clicks.alignment import Alignment, words_of
-from koinon.recommenders.clicks.fitting import Course, Fitted, Standing, fit_network
 from koinon.recommenders.clicks.networks import AutoIntNetwork, ClickNetwork, DCNv2Network, DeepFMNetwork
 from koinon.recommenders.clicks.rows import ClickData, Rows
-from koinon.recommenders.sequential.trainer import training_device
+from koinon.recommenders.fitting import Course, Progress, Training, adopt_weights, fit_network, training_device
+from koinon.recommenders.fitting.loop import Examples
 from koinon.space import Space
 
 __all__ = ["NETWORKS", "AutoInt", "ClickModel", "DCNv2", "DeepFM", "NetworkClicks"]
@@ -65,7 +65,7 @@ class NetworkClicks:
 
     def __init__(self, config: NetworkConfig | None = None) -> None:
         self.config = config or self.config_type()
-        self.stages: dict[str, Fitted] = {}
+        self.stages: dict[str, Training] = {}
         self._network: ClickNetwork | None = None
 
     @property
@@ -88,7 +88,7 @@ class NetworkClicks:
         space: Space | None = None,
         seed: int = 0,
         folder: Path | None = None,
-        on_progress: Callable[[Standing], None] | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
     ) -> Self:
         """Train on ``data.train``, stop by AUC on ``data.validation``, keep the best weights.
 
@@ -121,19 +121,21 @@ class NetworkClicks:
         person, item = (torch.from_numpy(a).to(device).long() for a in (data.train.person, data.train.item))
         label = torch.from_numpy(data.train.label).to(device)
 
-        def loss(rows: Tensor) -> Tensor:
+        def loss(chosen: Examples) -> tuple[Tensor, int]:
+            rows = torch.from_numpy(chosen).to(device)
             with self._precision(device):
                 logits = network(person[rows], item[rows], _hidden(len(rows), config.unknown, device))
-            return F.binary_cross_entropy_with_logits(logits.float(), label[rows])
+            return F.binary_cross_entropy_with_logits(logits.float(), label[rows]), len(rows)
 
         self.stages["clicks"] = fit_network(
             network,
-            len(data.train),
+            np.arange(len(data.train)),
             loss,
             torch.optim.AdamW(
                 network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
             ),
-            Course(config.epochs, config.patience, config.batch_rows, config.checkpoint_seconds),
+            Course(config.epochs, config.batch_rows, config.patience, checkpoint_seconds=config.checkpoint_seconds),
+            rows=len(data.train),
             phase="clicks",
             seed=seed,
             device=device,
@@ -151,8 +153,8 @@ class NetworkClicks:
         space: Space | None,
         seed: int,
         folder: Path | None,
-        on_progress: Callable[[Standing], None] | None,
-    ) -> Fitted:
+        on_progress: Callable[[Progress], None] | None,
+    ) -> Training:
         told = self.config.alignment
         assert told is not None
         if space is None:
@@ -163,16 +165,19 @@ class NetworkClicks:
             both = Alignment(told, network, words_of(data, space, liked=told.liked)).to(device)
         person, item = (torch.from_numpy(a).to(device).long() for a in (data.train.person, data.train.item))
 
-        def loss(rows: Tensor) -> Tensor:
+        def loss(chosen: Examples) -> tuple[Tensor, int]:
+            rows = torch.from_numpy(chosen).to(device)
             with self._precision(device):
-                return both.loss(person[rows], item[rows], _hidden(len(rows), self.config.unknown, device))
+                hidden = _hidden(len(rows), self.config.unknown, device)
+                return both.loss(person[rows], item[rows], hidden), len(rows)
 
         return fit_network(
             both,
-            len(data.train),
+            np.arange(len(data.train)),
             loss,
             torch.optim.AdamW(both.parameters(), lr=told.learning_rate, weight_decay=told.weight_decay, fused=True),
-            Course(told.epochs, told.epochs, told.batch_rows, self.config.checkpoint_seconds),
+            Course(told.epochs, told.batch_rows, told.epochs, checkpoint_seconds=self.config.checkpoint_seconds),
+            rows=len(data.train),
             phase="alignment",
             seed=seed,
             device=device,
@@ -205,10 +210,16 @@ class NetworkClicks:
                 chances[part] = torch.sigmoid(network(person, item)).cpu().numpy()
         return chances
 
-    def adopt(self, data: ClickData, learned: Mapping[str, Tensor]) -> Self:
-        """Take the weights that an equal network learned on ``data``."""
+    def adopt(self, data: ClickData, learned: Mapping[str, NDArray[np.generic] | Tensor]) -> Self:
+        """Take the weights that an equal network learned on ``data``.
+
+        Raises
+        ------
+        ValueError
+            They are another network's.
+        """
         network = self._fresh(data, 0)
-        network.load_state_dict(dict(learned))
+        adopt_weights(network, learned)
         self._network = network.eval()
         return self
 

@@ -14,6 +14,7 @@ from koinon.errors import RecommenderError
 from koinon.recommenders.clicks._config import AutoIntConfig, DCNv2Config, DeepFMConfig, NetworkConfig
 from koinon.recommenders.clicks.models import NETWORKS, NetworkClicks
 from koinon.recommenders.clicks.rows import ClickData, Rows, coded_items, coded_people
+from koinon.recommenders.fitting import weights_of
 from koinon.recommenders.protocol import Request
 from koinon.recommenders.ranking import Ranked
 from koinon.space import Space
@@ -82,17 +83,13 @@ class ClickRanker(Ranked):
         """Return what was learned."""
         if self._model is None:
             raise RecommenderError("K400", "The recommender is not fitted.", "Call fit first.")
-        learned = {name: value.cpu().numpy() for name, value in self._model.network.state_dict().items()}
-        return {**learned, "seen": self._seen}
+        return {**weights_of(self._model.network), "seen": self._seen}
 
     def restore(self, state: Mapping[str, NDArray[np.generic]], domain: Domain, space: Space | None) -> Self:
         """Adopt what an equal recommender learned on ``domain``."""
         data = _rows_of(domain, 1, np.random.default_rng(0))
-        learned = {name: torch.tensor(array) for name, array in state.items() if name != "seen"}
-        try:
-            self._model = NETWORKS[self.name](self.config).adopt(data, learned)
-        except RuntimeError as error:
-            raise ValueError(str(error).splitlines()[0]) from error
+        learned = {name: array for name, array in state.items() if name != "seen"}
+        self._model = NETWORKS[self.name](self.config).adopt(data, learned)
         self._seen = np.asarray(state["seen"], dtype=np.bool_)
         return self
 

@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from koinon.data import Tables
+from koinon.data.marks import PSEUDO
 from koinon.errors import RecommenderError
 
 __all__ = ["ClickData", "Rows", "Side", "click_data", "coded_items", "coded_people"]
@@ -133,7 +134,7 @@ def click_data(
     RecommenderError
         K420 no times to divide by, or too few rows; K421 training, validation or test hold one label alone.
     """
-    events = tables.events
+    events = tables.events.filter(pl.col("kind").ne_missing(PSEUDO))
     if events["timestamp"].null_count() or not events.height:
         raise RecommenderError(
             "K420", f"Click data of {name} cannot be divided by time: events without times.", "Bring timestamps."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from time import perf_counter
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from koinon.config import Config, atomic_path
 from koinon.errors import RecommenderError
-from koinon.recommenders.clicks.fitting import Standing
 from koinon.recommenders.clicks.keeping import save_clicks
 from koinon.recommenders.clicks.models import ClickModel, NetworkClicks
 from koinon.recommenders.clicks.rows import ClickData, Rows
+from koinon.recommenders.fitting import Progress
 from koinon.space import Space
 
 __all__ = ["CLICK_MODELS", "Measured", "build_clicks", "click_config_type", "kept_chances", "serving", "train_clicks"]
@@ -62,7 +62,7 @@ def train_clicks(
     *,
     seed: int = 0,
     folder: Path | None = None,
-    on_progress: Callable[[Standing], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> Measured:
     """Fit a click model and measure it on the test rows.
 
@@ -93,7 +93,7 @@ def train_clicks(
     report: dict[str, Any] = {"model": name, "seed": seed}
     if isinstance(model, NetworkClicks):
         model.fit(data, space=space, seed=seed, folder=folder, on_progress=on_progress)
-        report["stages"] = {stage: vars(fitted) for stage, fitted in model.stages.items()}
+        report["stages"] = {stage: asdict(fitted) for stage, fitted in model.stages.items()}
         report["parameters"] = sum(parameter.numel() for parameter in model.network.parameters())
     else:
         model.fit(data, seed=seed)

@@ -5,6 +5,7 @@ are read by three rules: out of order in time is put in order, what the catalogu
 ``length`` count.
 """
 
+from koinon.recommenders.fitting import Epoch, Progress, Training
 from koinon.recommenders.sequential._config import (
     GenerativeConfig,
     HSTUConfig,
@@ -15,7 +16,7 @@ from koinon.recommenders.sequential._config import (
 from koinon.recommenders.sequential.cached import HistoryCache
 from koinon.recommenders.sequential.generative import Generative
 from koinon.recommenders.sequential.recommender import HSTU, SASRec, SequenceRecommender
-from koinon.recommenders.sequential.trainer import Epoch, Progress, Trainer, Training
+from koinon.recommenders.sequential.trainer import fit_histories
 
 __all__ = [
     "HSTU",
@@ -29,7 +30,7 @@ __all__ = [
     "SASRecConfig",
     "SequenceConfig",
     "SequenceRecommender",
-    "Trainer",
     "Training",
     "TrainingConfig",
+    "fit_histories",
 ]

@@ -16,6 +16,7 @@ from torch import Tensor
 from koinon.data import Domain, EvaluationSet
 from koinon.errors import RecommenderError
 from koinon.recommenders.conventional import popularity_prior
+from koinon.recommenders.fitting import Progress, Training, adopt_weights, training_device, weights_of
 from koinon.recommenders.protocol import Request
 from koinon.recommenders.ranking import Ranked
 from koinon.recommenders.sequential._config import HSTUConfig, SASRecConfig, SequenceConfig
@@ -26,7 +27,7 @@ from koinon.recommenders.sequential.histories import Histories, batch_of, histor
 from koinon.recommenders.sequential.items import CodeItems, IdItems, ItemEncoder, SumItems, TextItems
 from koinon.recommenders.sequential.network import SequenceNetwork
 from koinon.recommenders.sequential.side import STATE, MarkWords
-from koinon.recommenders.sequential.trainer import Progress, Trainer, Training, training_device
+from koinon.recommenders.sequential.trainer import fit_histories
 from koinon.space import Space
 from koinon.space.codebook import Codebook, CodebookConfig, fit_codebook
 from koinon.space.semantic_ids import semantic_ids
@@ -114,7 +115,8 @@ class SequenceRecommender(Ranked):
         Raises
         ------
         RecommenderError
-            K404 the settings ask for texts and there is no space; K470-K474 see :class:`Trainer`.
+            K404 the settings ask for texts and there is no space; K470-K474 see
+            :func:`koinon.recommenders.fitting.fit_network` and :func:`fit_histories`.
         """
         seed = int(rng.integers(2**63))
         self._popularity = popularity_prior(domain, None)
@@ -122,7 +124,7 @@ class SequenceRecommender(Ranked):
         self._network = self._prepare(domain, space, timed=domain.events.time is not None, seed=seed)
         if validate is None and validation is not None:
             validate = _ndcg(domain, validation)
-        trainer = Trainer(
+        self.training = fit_histories(
             self._network,
             Histories(domain, self.config.length, self._words),
             self.config,
@@ -133,7 +135,6 @@ class SequenceRecommender(Ranked):
             fingerprint=self._fingerprint(domain, space, seed),
             on_progress=on_progress,
         )
-        self.training = trainer.run()
         self._settle()
         return self
 
@@ -178,7 +179,6 @@ class SequenceRecommender(Ranked):
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Return what was learned, as named arrays."""
-        learned = {name: value.cpu().numpy() for name, value in self.network.state_dict().items()}
         beside = {"popularity": self._popularity, "timed": np.array([self.network.timed])}
         if self.codebook is not None and self._paths is not None:
             beside |= {"codebook": self.codebook.centroids, "paths": self._paths}
@@ -186,7 +186,7 @@ class SequenceRecommender(Ranked):
                 beside["centre"] = self.codebook.centre
         if self._words is not None:
             beside |= self._words.state()
-        return {**learned, **beside}
+        return {**weights_of(self.network), **beside}
 
     def restore(self, state: Mapping[str, NDArray[np.generic]], domain: Domain, space: Space | None) -> Self:
         """Adopt what an equal recommender learned on ``domain``'s catalogue."""
@@ -196,11 +196,7 @@ class SequenceRecommender(Ranked):
             self._paths = np.asarray(state["paths"], dtype=np.int32)
         self._words = MarkWords.of_state(state)
         network = self._prepare(domain, space, timed=bool(state["timed"][0]), seed=0, paths=self._paths)
-        learned = {name: torch.tensor(array) for name, array in state.items() if name not in BESIDE}
-        try:
-            network.load_state_dict(learned)
-        except RuntimeError as error:
-            raise ValueError(str(error).splitlines()[0]) from error
+        adopt_weights(network, {name: array for name, array in state.items() if name not in BESIDE})
         self._popularity = np.asarray(state["popularity"], dtype=np.float32)
         self._network = network
         self._settle()

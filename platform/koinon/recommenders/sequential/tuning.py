@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from koinon.config import Config
 from koinon.recommenders._search import Axis, Trial, Validator, descend
+from koinon.recommenders.fitting import Progress
 from koinon.recommenders.protocol import Recommender
 from koinon.recommenders.sequential._config import HSTUConfig, SASRecConfig, SequenceConfig
 from koinon.recommenders.sequential.recommender import HSTU, SASRec, SequenceRecommender
-from koinon.recommenders.sequential.trainer import Progress
 from koinon.space import Space
 
 __all__ = ["HSTUFamily", "SASRecFamily", "SequenceFamily"]

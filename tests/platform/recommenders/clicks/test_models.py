@@ -103,7 +103,7 @@ def test_several_values_of_a_field_are_averaged_and_none_is_the_unknown_vector(c
 def test_training_stops_when_validation_does_not_rise_and_keeps_the_best(clicks):
     model = DCNv2(DCNv2Config(**{**SMALL, "epochs": 40, "learning_rate": 0.05})).fit(clicks)
     fitted = model.stages["clicks"]
-    metrics = [epoch["metric"] for epoch in fitted.curve]
+    metrics = [epoch.metric for epoch in fitted.curve]
     assert len(metrics) < 40
     assert fitted.best_epoch == int(np.argmax(metrics)) + 1 == len(metrics) - 2
     assert auc(clicks.validation.label, model.predict(clicks.validation)) == pytest.approx(fitted.best)

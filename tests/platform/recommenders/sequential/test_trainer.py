@@ -163,7 +163,7 @@ def test_progress_tells_loss_metric_pace_and_what_is_left():
     last = told[-1]
     assert (last.epoch, last.step, last.steps, last.metric, last.best) == (8, 5, 5, 0.25, 0.25)
     assert last.seconds_left == 0
-    assert last.tokens_per_second > 0
+    assert last.rows_per_second > 0
     assert told[0].seconds_left > 0
     assert told[0].metric is None
     assert last.loss < told[0].loss

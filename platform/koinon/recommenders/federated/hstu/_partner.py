@@ -22,12 +22,13 @@ from koinon.recommenders.federated.hstu._control import CONTROL, correction, nam
 from koinon.recommenders.federated.hstu._plan import HSTUPlan, shared_names
 from koinon.recommenders.federated.hstu._steps import Steps
 from koinon.recommenders.federated.hstu.parts import is_shared, shared_part
+from koinon.recommenders.fitting import Training
 from koinon.recommenders.protocol import Contribution, Release, Request, Task
 from koinon.recommenders.sequential import HSTU
 from koinon.recommenders.sequential._hstu import HSTUNetwork
 from koinon.recommenders.sequential.histories import Histories
 from koinon.recommenders.sequential.side import MarkWords
-from koinon.recommenders.sequential.trainer import Trainer, Training
+from koinon.recommenders.sequential.trainer import fit_histories
 from koinon.space import Space
 
 __all__ = ["FederatedHSTU"]
@@ -314,7 +315,7 @@ class FederatedHSTU(HSTU):
 
     def _train(self, histories: Histories, rng: np.random.Generator, validate: Callable[[], float] | None) -> Training:
         seed = int(rng.integers(2**63))
-        return Trainer(self.network, histories, self.config, seed=seed, device=self._device, validate=validate).run()
+        return fit_histories(self.network, histories, self.config, seed=seed, device=self._device, validate=validate)
 
 
 def _within(clip: float, changes: Mapping[str, NDArray[np.float64]]) -> float:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from koinon.errors import RecommenderError
 from koinon.recommenders.federated.hstu._config import FederatedHSTUConfig
 from koinon.recommenders.federated.hstu.parts import is_shared
+from koinon.recommenders.fitting import loss_is_finite
 from koinon.recommenders.sequential._hstu import HSTUNetwork
 from koinon.recommenders.sequential.histories import Histories
 
@@ -114,8 +115,7 @@ class Steps:
                 value.grad += self.config.proximal * (value.detach() - release[name])
             if name in correction:
                 value.grad += correction[name]
-        taken = [value.grad for value in self.network.parameters() if value.grad is not None]
-        if not math.isfinite((loss.detach() + torch.nn.utils.get_total_norm(taken)).item()):
+        if not loss_is_finite(loss, self.network):
             raise RecommenderError(
                 "K470",
                 f"The loss or its gradient is not finite in step {self.done + 1}.",

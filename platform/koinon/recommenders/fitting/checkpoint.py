@@ -15,7 +15,7 @@ from koinon.errors import RecommenderError
 
 __all__ = ["load_checkpoint", "save_checkpoint"]
 
-FORMAT = "koinon-training-1"
+FORMAT = "koinon-training-2"
 
 
 def save_checkpoint(path: Path, state: dict[str, Any], fingerprint: str) -> None:
