@@ -29,4 +29,5 @@ def adopt_weights(network: nn.Module, weights: Mapping[str, NDArray[np.generic] 
     try:
         network.load_state_dict(held)
     except RuntimeError as error:
-        raise ValueError(str(error).splitlines()[0]) from error
+        told = [line.strip() for line in str(error).splitlines()]
+        raise ValueError(" ".join(told[:2])) from error  # the first line alone says no more than that it failed
