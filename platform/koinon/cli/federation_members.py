@@ -151,7 +151,7 @@ def _move(folder: Path, name: str, decide: Callable[[Registry], Member]) -> None
 
 
 def _fingerprint(member: Member) -> str:
-    from koinon.server.membership.registry import key_sha256
+    from koinon.server.membership.records import key_sha256
 
     return key_sha256(member.node_key)
 

@@ -29,7 +29,8 @@ from koinon.server.control import Control, InnerPort
 from koinon.server.membership.home import FederationHome, Node, write_nodes
 from koinon.server.membership.limits import Limits
 from koinon.server.membership.policy import open_registry
-from koinon.server.membership.registry import Registry, State
+from koinon.server.membership.records import State
+from koinon.server.membership.registry import Registry
 from koinon.server.membership.service import JoiningService
 from koinon.server.operation.attendant import Attendant
 from koinon.server.processes import Processes, end_marked

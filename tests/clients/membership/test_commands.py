@@ -13,7 +13,7 @@ from koinon.clients.membership import Membership
 from koinon.clients.terms import difference, in_words
 from koinon.errors import PrivacyError
 from koinon.server.federation import Terms
-from koinon.server.membership.registry import State, key_sha256
+from koinon.server.membership.records import State, key_sha256
 
 
 @pytest.fixture
@@ -31,7 +31,8 @@ def partner(shop_folder, capsys):
 @pytest.fixture
 def member(operator, partner):
     """The partner's commands, once it is a member."""
-    partner("join", "--yes", "--no-start", "--wait", "0", before=operator.invite().encode())
+    status, said = partner("join", "--yes", "--no-start", "--wait", "0", before=operator.invite().encode())
+    assert status == 0, said
     operator.registry.approve("buchladen")
     return partner
 

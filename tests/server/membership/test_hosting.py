@@ -32,7 +32,7 @@ from koinon.server.checkpoints import Checkpoints
 from koinon.server.control import Control, InnerPort
 from koinon.server.membership import FederationHome, Registry, open_registry
 from koinon.server.membership.home import read_nodes
-from koinon.server.membership.registry import Applicant
+from koinon.server.membership.records import Applicant
 from koinon.server.processes import MARK
 from koinon.server.superlink import LARGEST_REQUEST
 

@@ -15,7 +15,7 @@ from koinon.errors import FederationError
 from koinon.privacy.ledger import verify
 from koinon.server.membership import Registry, open_registry
 from koinon.server.membership.home import Node
-from koinon.server.membership.registry import Applicant, State
+from koinon.server.membership.records import Applicant, State
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from koinon.privacy.ledger.kinds import Kind
 from koinon.server import hosting
 from koinon.server.membership import open_registry
-from koinon.server.membership.registry import Applicant
+from koinon.server.membership.records import Applicant
 from koinon.server.operation.runner import ProcessRun
 from koinon.server.operation.schedule import Progress, Schedule
 from koinon.server.processes import Processes

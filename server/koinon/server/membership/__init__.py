@@ -3,7 +3,8 @@
 from koinon.server.membership.authority import Authority
 from koinon.server.membership.home import Address, FederationHome, HostConfig, draft
 from koinon.server.membership.policy import change_policy, open_registry
-from koinon.server.membership.registry import Invited, Member, Registry, State
+from koinon.server.membership.records import Invited, Member, State
+from koinon.server.membership.registry import Registry
 
 __all__ = [
     "Address",

@@ -13,43 +13,38 @@ The registry knows nothing of the network: it says yes, or raises with the code 
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from datetime import datetime, timedelta
 
 import sqlalchemy as sql
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.orm import Session
 
 from koinon.errors import FederationError
 from koinon.privacy.ledger.kinds import Kind, Reason
 from koinon.protos.invitation import new_secret, secret_sha256
 from koinon.server.membership.home import Node
-from koinon.server.state import Base, LedgerBook
+from koinon.server.membership.records import (
+    LONGEST_NAME,
+    NAME,
+    OVER,
+    Applicant,
+    InvitationRow,
+    Invited,
+    Member,
+    MemberRow,
+    SpentKey,
+    State,
+    invited_of,
+    iso,
+    key_sha256,
+    member_of,
+    now,
+)
+from koinon.server.state import LedgerBook
 
-__all__ = ["NAME", "OVER", "Applicant", "Invited", "Member", "Registry", "State"]
+__all__ = ["Registry", "in_standing", "unknown"]
 
-
-NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-LONGEST_NAME = 63
-
-
-class State(StrEnum):
-    """A member's standing."""
-
-    APPLIED = "applied"
-    APPROVED = "approved"
-    REJECTED = "rejected"
-    SUSPENDED = "suspended"
-    REMOVED = "removed"
-    LEFT = "left"
-
-
-OVER = frozenset({State.REJECTED, State.REMOVED, State.LEFT})
-"""Standings that end a membership."""
 
 _MOVES: Mapping[tuple[State, State], Kind] = {  # the operator's; leaving is the member's own
     (State.APPLIED, State.APPROVED): Kind.APPROVED,
@@ -60,89 +55,6 @@ _MOVES: Mapping[tuple[State, State], Kind] = {  # the operator's; leaving is the
     (State.APPROVED, State.REMOVED): Kind.REMOVED,
     (State.SUSPENDED, State.REMOVED): Kind.REMOVED,
 }
-
-
-class _InvitationRow(Base):
-    __tablename__ = "invitations"
-    secret_sha256: Mapped[str] = mapped_column(primary_key=True)
-    partner: Mapped[str]
-    created: Mapped[str]
-    expires: Mapped[str]
-    ended: Mapped[str] = mapped_column(default="")
-    """``used`` or ``revoked``."""
-
-
-class _MemberRow(Base):
-    __tablename__ = "members"
-    name: Mapped[str] = mapped_column(primary_key=True)
-    state: Mapped[str]
-    since: Mapped[str]
-    node_key: Mapped[bytes]
-    member_key: Mapped[bytes]
-    policy_sha256: Mapped[str]
-    code_sha256: Mapped[str]
-    koinon_version: Mapped[str]
-    last_time_ms: Mapped[int] = mapped_column(sql.BigInteger)
-    node_id: Mapped[str] = mapped_column(default="")
-    """Decimal: Flower's ids have 64 bits without a sign, which no database has a type for."""
-
-
-class _SpentKey(Base):
-    """Node keys that were registered with Flower once; it takes none of them a second time."""
-
-    __tablename__ = "spent_node_keys"
-    sha256: Mapped[str] = mapped_column(primary_key=True)
-
-
-@dataclass(frozen=True)
-class Invited:
-    """An invitation as the server knows it."""
-
-    secret_sha256: str
-    partner: str
-    created: datetime
-    expires: datetime
-    ended: str
-    """``used``, ``revoked``, ``expired``, or empty: it is open."""
-
-
-@dataclass(frozen=True)
-class Applicant:
-    """What a partner declares when it applies; checked by whoever hands it in.
-
-    Attributes
-    ----------
-    node_key
-        Public key of its SuperNode: NIST P-384, PEM.
-    member_key
-        Ed25519 public key, 32 raw bytes.
-    """
-
-    partner: str
-    node_key: bytes
-    member_key: bytes
-    policy_sha256: str
-    code_sha256: str
-    koinon_version: str
-    time_ms: int
-
-
-@dataclass(frozen=True)
-class Member:
-    """A member as the registry knows it."""
-
-    name: str
-    state: State
-    since: datetime
-    node_key: bytes
-    member_key: bytes
-    policy_sha256: str
-    """The policy it has accepted."""
-    code_sha256: str
-    koinon_version: str
-    last_time_ms: int
-    node_id: int | None
-    """Under which Flower knows its node; ``None`` until it has been registered there."""
 
 
 class Registry:
@@ -175,24 +87,24 @@ class Registry:
         """
         if not NAME.fullmatch(partner) or len(partner) > LONGEST_NAME:
             raise _impossible(f"{partner!r} is no name: lower case, digits, hyphens.")
-        secret, now = new_secret(), _now()
-        expires = now + timedelta(days=days)
+        secret, created = new_secret(), now()
+        expires = created + timedelta(days=days)
         with self.store.session() as session:
-            row = session.get(_MemberRow, partner)
+            row = session.get(MemberRow, partner)
             if row is not None and State(row.state) not in OVER:
                 raise _impossible(f"{partner} is a member already ({row.state}).")
             self._revoke_in(session, partner)
             session.add(
-                _InvitationRow(
+                InvitationRow(
                     secret_sha256=secret_sha256(secret),
                     partner=partner,
-                    created=_iso(now),
-                    expires=_iso(expires),
+                    created=iso(created),
+                    expires=iso(expires),
                     ended="",
                 )
             )
             self.book.append_in(
-                session, Kind.INVITED, partner, invitation_sha256=secret_sha256(secret), expires=_iso(expires)
+                session, Kind.INVITED, partner, invitation_sha256=secret_sha256(secret), expires=iso(expires)
             )
         return secret, expires
 
@@ -262,13 +174,13 @@ class Registry:
                     "K749", "The invitation is for another name.", "Apply under the name that the invitation says."
                 )
             self._check_fresh(session, applicant.partner, applicant.node_key)
-            row = session.get(_MemberRow, applicant.partner) or _MemberRow(name=applicant.partner)
+            row = session.get(MemberRow, applicant.partner) or MemberRow(name=applicant.partner)
             row.node_key, row.member_key = applicant.node_key, applicant.member_key
             row.policy_sha256, row.code_sha256 = applicant.policy_sha256, applicant.code_sha256
             row.koinon_version, row.last_time_ms = applicant.koinon_version, applicant.time_ms
-            row.state, row.since, row.node_id = State.APPLIED, _iso(_now()), ""
+            row.state, row.since, row.node_id = State.APPLIED, iso(now()), ""
             session.add(row)
-            session.get_one(_InvitationRow, invited.secret_sha256).ended = "used"
+            session.get_one(InvitationRow, invited.secret_sha256).ended = "used"
             self.book.append_in(
                 session,
                 Kind.APPLIED,
@@ -279,7 +191,7 @@ class Registry:
                 code_sha256=applicant.code_sha256,
                 koinon_version=applicant.koinon_version,
             )
-            return _member(row)
+            return member_of(row)
 
     def heard(self, partner: str, time_ms: int) -> Member:
         """Note the time that a member's (verified) request states; a request is heard once.
@@ -290,18 +202,18 @@ class Registry:
             K757 a request of that time, or a later one, was heard before.
         """
         with self.store.session() as session:
-            row = session.get_one(_MemberRow, partner)
+            row = session.get_one(MemberRow, partner)
             if time_ms <= row.last_time_ms:
                 raise FederationError(
                     "K757", "This request, or a later one, was heard already.", "Ask anew; each request has its time."
                 )
             row.last_time_ms = time_ms
-            return _member(row)
+            return member_of(row)
 
     def accept(self, partner: str, policy_sha256: str) -> None:
         """Note that a member accepts a policy."""
         with self.store.session() as session:
-            row = session.get_one(_MemberRow, partner)
+            row = session.get_one(MemberRow, partner)
             if row.policy_sha256 != policy_sha256:
                 row.policy_sha256 = policy_sha256
                 self.book.append_in(session, Kind.POLICY_ACCEPTED, partner, policy_sha256=policy_sha256)
@@ -315,12 +227,12 @@ class Registry:
             K759 it has ended already.
         """
         with self.store.session() as session:
-            row = session.get_one(_MemberRow, partner)
+            row = session.get_one(MemberRow, partner)
             if State(row.state) in OVER:
                 raise in_standing(State(row.state))
             self.book.append_in(session, Kind.LEFT, partner, forget=forget)
             self._set(session, row, State.LEFT)
-            return _member(row)
+            return member_of(row)
 
     def rotate(self, partner: str, node_key: bytes) -> Member:
         """Replace a member's node key.
@@ -331,7 +243,7 @@ class Registry:
             K751 the key was seen before, K759 the member is suspended, or its membership has ended.
         """
         with self.store.session() as session:
-            row = session.get_one(_MemberRow, partner)
+            row = session.get_one(MemberRow, partner)
             if State(row.state) not in (State.APPLIED, State.APPROVED):
                 raise in_standing(State(row.state))
             self._check_fresh(session, partner, node_key)
@@ -346,7 +258,7 @@ class Registry:
             )
             self._spend(session, row)
             row.node_key = node_key
-            return _member(row)
+            return member_of(row)
 
     def refused(self, subject: str, action: str, code: str) -> None:
         """Put a refusal on record."""
@@ -363,32 +275,32 @@ class Registry:
             K758 there is none of that name.
         """
         with self.store.reading() as session:
-            row = session.get(_MemberRow, partner)
+            row = session.get(MemberRow, partner)
             if row is None:
                 raise unknown(partner)
-            return _member(row)
+            return member_of(row)
 
     def members(self) -> list[Member]:
         """All that ever applied, by name."""
         with self.store.reading() as session:
-            return [_member(row) for row in session.scalars(sql.select(_MemberRow).order_by(_MemberRow.name))]
+            return [member_of(row) for row in session.scalars(sql.select(MemberRow).order_by(MemberRow.name))]
 
     def invitations(self) -> list[Invited]:
         """All invitations, the newest last."""
         with self.store.reading() as session:
-            chosen = sql.select(_InvitationRow).order_by(_InvitationRow.created, _InvitationRow.partner)
-            return [_invited(row) for row in session.scalars(chosen)]
+            chosen = sql.select(InvitationRow).order_by(InvitationRow.created, InvitationRow.partner)
+            return [invited_of(row) for row in session.scalars(chosen)]
 
     def bind(self, partner: str, node: Node) -> None:
         """Note under which id Flower knows a member's node; nothing happens if the key is no longer the member's."""
         with self.store.session() as session:
-            row = session.get(_MemberRow, partner)
+            row = session.get(MemberRow, partner)
             if row is not None and row.node_key == node.key:
                 row.node_id = str(node.id)
 
     def _move(self, partner: str, to: State, reason: Reason = "operator", *, only_from: State | None = None) -> Member:
         with self.store.session() as session:
-            row = session.get(_MemberRow, partner)
+            row = session.get(MemberRow, partner)
             if row is None:
                 raise unknown(partner)
             come_from = State(row.state)
@@ -400,40 +312,40 @@ class Registry:
             else:
                 self.book.append_in(session, kind, partner, reason=reason)
             self._set(session, row, to)
-            return _member(row)
+            return member_of(row)
 
     def _open_invitation(self, session: Session, secret: str) -> Invited:
         digest = secret_sha256(secret)
-        row = session.get(_InvitationRow, digest)
+        row = session.get(InvitationRow, digest)
         if row is None or not hmac.compare_digest(row.secret_sha256, digest):
             raise FederationError("K745", "This invitation is not one of this server's.", "Ask its operator for one.")
-        invited = _invited(row)
+        invited = invited_of(row)
         if invited.ended:
             code, said = _ENDED[invited.ended]
             raise FederationError(code, said, "Ask the operator for a new one.")
         return invited
 
     def _revoke_in(self, session: Session, partner: str) -> int:
-        chosen = sql.select(_InvitationRow).where(_InvitationRow.partner == partner, _InvitationRow.ended == "")
-        rows = [row for row in session.scalars(chosen) if not _invited(row).ended]
+        chosen = sql.select(InvitationRow).where(InvitationRow.partner == partner, InvitationRow.ended == "")
+        rows = [row for row in session.scalars(chosen) if not invited_of(row).ended]
         for row in rows:
             row.ended = "revoked"
             self.book.append_in(session, Kind.REVOKED, partner, invitation_sha256=row.secret_sha256)
         return len(rows)
 
     def _check_fresh(self, session: Session, partner: str, node_key: bytes) -> None:
-        others = sql.select(_MemberRow.name).where(_MemberRow.node_key == node_key, _MemberRow.name != partner)
-        if session.get(_SpentKey, key_sha256(node_key)) or session.scalars(others).first() is not None:
+        others = sql.select(MemberRow.name).where(MemberRow.node_key == node_key, MemberRow.name != partner)
+        if session.get(SpentKey, key_sha256(node_key)) or session.scalars(others).first() is not None:
             raise _seen_before()
 
-    def _set(self, session: Session, row: _MemberRow, state: State) -> None:
-        row.state, row.since = state, _iso(_now())
+    def _set(self, session: Session, row: MemberRow, state: State) -> None:
+        row.state, row.since = state, iso(now())
         if state in OVER:
             self._spend(session, row)
 
-    def _spend(self, session: Session, row: _MemberRow) -> None:
+    def _spend(self, session: Session, row: MemberRow) -> None:
         # also a key that has not been registered yet: the host may be about to do it
-        session.merge(_SpentKey(sha256=key_sha256(row.node_key)))
+        session.merge(SpentKey(sha256=key_sha256(row.node_key)))
         row.node_id = ""
 
 
@@ -442,11 +354,6 @@ _ENDED = {
     "used": ("K747", "The invitation was used already."),
     "revoked": ("K748", "The invitation was revoked."),
 }
-
-
-def key_sha256(key: bytes) -> str:
-    """By what the record names a public key."""
-    return hashlib.sha256(key).hexdigest()
 
 
 def unknown(partner: str) -> FederationError:
@@ -465,32 +372,3 @@ def _impossible(said: str) -> FederationError:
 
 def _seen_before() -> FederationError:
     return FederationError("K751", "This node key was registered here before.", "Make a new one.")
-
-
-def _member(row: _MemberRow) -> Member:
-    return Member(
-        name=row.name,
-        state=State(row.state),
-        since=datetime.fromisoformat(row.since),
-        node_key=row.node_key,
-        member_key=row.member_key,
-        policy_sha256=row.policy_sha256,
-        code_sha256=row.code_sha256,
-        koinon_version=row.koinon_version,
-        last_time_ms=row.last_time_ms,
-        node_id=int(row.node_id) if row.node_id else None,
-    )
-
-
-def _invited(row: _InvitationRow) -> Invited:
-    expires = datetime.fromisoformat(row.expires)
-    ended = row.ended or ("expired" if expires <= _now() else "")
-    return Invited(row.secret_sha256, row.partner, datetime.fromisoformat(row.created), expires, ended)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -22,7 +22,8 @@ from koinon.errors import FederationError, KoinonError
 from koinon.protos import joining_pb2 as joining
 from koinon.protos.signing import signed_by
 from koinon.server.membership.limits import Limits
-from koinon.server.membership.registry import LONGEST_NAME, NAME, OVER, Applicant, Member, Registry, in_standing
+from koinon.server.membership.records import LONGEST_NAME, NAME, OVER, Applicant, Member
+from koinon.server.membership.registry import Registry, in_standing
 
 __all__ = ["LARGEST_REQUEST", "JoiningService"]
 

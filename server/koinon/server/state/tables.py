@@ -17,7 +17,7 @@ __all__ = ["PLAIN", "filled", "load", "rows", "tables"]
 
 PLAIN = (str, int, float, bool, bytes)
 """Types that a column may have."""
-_OWNERS = ("koinon.server.state.ledger_book", "koinon.server.membership.registry")
+_OWNERS = ("koinon.server.state.ledger_book", "koinon.server.membership.records")
 """Modules whose tables make up the state."""
 _BATCH = 1000
 
