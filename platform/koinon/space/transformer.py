@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -358,8 +358,11 @@ def _first_line(error: Exception) -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No progress bars and no notes from transformers while a model is loaded; what matters is raised."""
+    from transformers import modeling_gguf_pytorch_utils
     from transformers.utils import logging
 
+    # the one bar of transformers that does not ask transformers' own switch
+    cast(Any, modeling_gguf_pytorch_utils).tqdm = logging.tqdm
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]

