@@ -9,7 +9,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Marks"]
+__all__ = ["PSEUDO", "Marks"]
+
+PSEUDO = "pseudo"
+"""Kind of what never happened: such a row counts in no split and in no click data, wherever it came from."""
 
 
 @dataclass(frozen=True)

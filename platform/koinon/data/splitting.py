@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from koinon.data.domain import Domain, Interactions
-from koinon.data.marks import Marks
+from koinon.data.marks import PSEUDO, Marks
 from koinon.data.split import EvaluationSet, Split, SplitConfig
 from koinon.data.tables import Tables
 from koinon.errors import DataError
@@ -80,7 +80,8 @@ class _Indexed:
 def make_split(name: str, tables: Tables, config: SplitConfig) -> Split:
     """Divide one partner's events.
 
-    A person's repeated events with one item count once, as the first of them (its time, kind and weight). The catalogue
+    A person's repeated events with one item count once, as the first of them (its time, kind and weight); rows of the
+    kind ``pseudo`` do not count. The catalogue
     holds the items with at least ``minimum_item_events`` such events. A share ``cold_items`` of it, chosen by a stable
     hash of seed, partner and item id, loses its training events. Items and users are indexed in the order of their ids.
 
@@ -158,6 +159,7 @@ def _protocol(name: str, tables: Tables, config: SplitConfig) -> str:
 def _index(name: str, tables: Tables, config: SplitConfig, protocol: str) -> _Indexed:
     pairs = (
         tables.events.lazy()
+        .filter(pl.col("kind").ne_missing(PSEUDO))
         .select("user_id", "item_id", "kind", "weight", time=pl.col("timestamp").dt.epoch("ms"))
         .with_row_index("row")
         .sort("time", "row")
