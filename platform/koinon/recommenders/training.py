@@ -67,6 +67,8 @@ def build(name: str, config: Config | None = None) -> Recommender:
 
 def reads_texts(name: str, settings: Mapping[str, Any]) -> bool:
     """Whether a recommender of :data:`TRAINABLE` needs a semantic space with these settings."""
+    if name == "gated" and (settings["source"] == "similarity" or settings["rare_candidates"]):
+        return True
     if "base" in settings:
         return reads_texts(settings["base"], settings.get("base_settings", {}))
     aligned = settings.get("alignment") is not None
