@@ -12,8 +12,8 @@ from koinon.data import Domain, Interactions
 from koinon.errors import ConfigError, RecommenderError
 from koinon.evaluation import evaluate
 from koinon.recommenders import Recommender, Request
-from koinon.recommenders.conventional import BPR, IALS, BPRConfig, IALSConfig, Popularity
-from koinon.recommenders.conventional._bpr import _descend, _triples
+from koinon.recommenders.conventional import BPR, IALS, BPRConfig, IALSConfig, Popularity, _bpr
+from koinon.recommenders.conventional._bpr import _descend, _taken, _triples
 from koinon.recommenders.conventional._ials import solve_rows
 from koinon.recommenders.store import load, save
 from koinon.recommenders.tuning import Axis, BPRFamily, tune
@@ -113,11 +113,14 @@ def test_ials_gives_items_without_events_nothing(shop, fitted):
     assert np.all(fitted(IALS).score([ask(0, 6)])[0, shop.cold_item] == 0)
 
 
-def test_bpr_draws_only_what_a_person_has_not_taken():
+@pytest.mark.parametrize("table", [0, 2**20])
+def test_bpr_draws_only_what_a_person_has_not_taken(monkeypatch, table):
+    monkeypatch.setattr(_bpr, "TABLE", table)
     everything = np.array([[1, 1, 1, 0, 0], [0, 1, 0, 0, 1], [1, 1, 1, 1, 1]], dtype=np.float32)
     person, item = np.nonzero(everything)
     for seed in range(20):
-        user, taken, other = _triples(person * 5 + item, 5, np.random.default_rng(seed))
+        pairs = person * 5 + item
+        user, taken, other = _triples(pairs, _taken(pairs, 15), 5, np.random.default_rng(seed))
         assert np.all(everything[user, taken] == 1)
         assert np.all(everything[user, other] == 0)
         assert set(user) == {0, 1}, "who has everything has nothing to be told apart"

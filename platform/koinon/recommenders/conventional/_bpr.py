@@ -8,7 +8,7 @@ ranking from implicit feedback"), by stochastic gradients over small batches.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Self
 
 import numpy as np
@@ -30,6 +30,8 @@ __all__ = ["BPR", "BPRConfig"]
 Floats = NDArray[np.float32]
 REDRAWS = 20
 RIDGE = 1.0
+TABLE = 2**28
+"""Cells of people and items up to which what was taken is looked up in a table of bytes, not searched for."""
 
 
 class BPRConfig(Config):
@@ -132,6 +134,7 @@ def _descend(matrix: csr_matrix, config: BPRConfig, rng: np.random.Generator) ->
     """Learn ``float32[users, factors]`` and, with the items' own scores, ``float32[items, factors + 1]``."""
     people, catalogue = matrix.shape
     pairs = np.sort(np.repeat(np.arange(people), np.diff(matrix.indptr)) * catalogue + matrix.indices)
+    taken = _taken(pairs, people * catalogue)
     # a last column of ones on one side makes the other side's last column an item's own score
     w = torch.from_numpy(rng.normal(0.0, 0.1, (people, config.factors + 1)).astype(np.float32))
     h = torch.from_numpy(rng.normal(0.0, 0.1, (catalogue, config.factors + 1)).astype(np.float32))
@@ -139,7 +142,7 @@ def _descend(matrix: csr_matrix, config: BPRConfig, rng: np.random.Generator) ->
     with torch.inference_mode():
         for epoch in range(config.epochs):
             rate = config.learning_rate * (1.0 - 0.9 * epoch / config.epochs)
-            triples = [torch.from_numpy(column) for column in _triples(pairs, catalogue, rng)]
+            triples = [torch.from_numpy(column) for column in _triples(pairs, taken, catalogue, rng)]
             for start in range(0, len(triples[0]), config.batch):
                 u, i, j = (column[start : start + config.batch] for column in triples)
                 who, better, worse = w[u], h[i], h[j]
@@ -154,19 +157,34 @@ def _descend(matrix: csr_matrix, config: BPRConfig, rng: np.random.Generator) ->
     return w[:, :-1].numpy().copy(), h.numpy().copy()
 
 
-def _triples(pairs: NDArray[np.int64], catalogue: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], ...]:
+def _taken(pairs: NDArray[np.int64], cells: int) -> Callable[[NDArray[np.int64]], NDArray[np.bool_]]:
+    """Give a function that tells which of some pairs are among ``pairs``, which are ascending and below ``cells``."""
+    if cells <= TABLE:
+        table = np.zeros(cells, dtype=np.bool_)
+        table[pairs] = True
+        return lambda asked: table[asked]
+    return lambda asked: pairs[np.minimum(np.searchsorted(pairs, asked), len(pairs) - 1)] == asked
+
+
+def _triples(
+    pairs: NDArray[np.int64],
+    taken: Callable[[NDArray[np.int64]], NDArray[np.bool_]],
+    catalogue: int,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.int64], ...]:
     """Every pair once in random order with an item that its user has not taken: ``(user, taken, other)``.
 
-    ``pairs`` are ``user * catalogue + item``, ascending. Who has taken all but everything may go without.
+    ``pairs`` are ``user * catalogue + item``. Who has taken all but everything may go without.
     """
     shuffled = rng.permutation(pairs)
     user = shuffled // catalogue
     other = rng.integers(catalogue, size=len(pairs))
+    clash = np.arange(len(pairs))
     for _ in range(REDRAWS):
-        asked = user * catalogue + other
-        clash = pairs[np.minimum(np.searchsorted(pairs, asked), len(pairs) - 1)] == asked
-        if not clash.any():
+        clash = clash[taken(user[clash] * catalogue + other[clash])]
+        if not len(clash):
             break
-        other[clash] = rng.integers(catalogue, size=int(clash.sum()))
-    fair = ~clash
+        other[clash] = rng.integers(catalogue, size=len(clash))
+    fair = np.ones(len(pairs), dtype=np.bool_)
+    fair[clash] = False
     return user[fair], shuffled[fair] % catalogue, other[fair]
