@@ -21,6 +21,7 @@ _START = "Start here"
 _PARTNER = "For a partner"
 _FEDERATION = "For a federation"
 _AUDITOR = "For an auditor"
+_RESEARCHER = "For a researcher"
 
 COMMANDS: dict[str, CommandSpec] = {
     "demo": CommandSpec(
@@ -48,6 +49,9 @@ COMMANDS: dict[str, CommandSpec] = {
         "koinon.cli.federation", "Found a federation, host it, decide who belongs to it, train.", _FEDERATION
     ),
     "ledger": CommandSpec("koinon.cli.ledger", "Verify, show and export a federation's ledger.", _FEDERATION),
+    "study": CommandSpec(
+        "koinon.cli.study", "Compare every paradigm on the same data with the same questions; resumes.", _RESEARCHER
+    ),
     "audit": CommandSpec("koinon.cli.audit", "Plan a fairness audit, run it, check one.", _AUDITOR),
 }
 """Every command of ``koinon``, by name."""

@@ -31,7 +31,15 @@ from koinon.studies.report.results import (
 )
 from koinon.studies.report.summary import summarise
 
-__all__ = ["COMPARISONS", "DemoResults", "PartnerResult", "build_results", "group_rows", "machine_facts"]
+__all__ = [
+    "COMPARISONS",
+    "DemoResults",
+    "PartnerResult",
+    "build_results",
+    "group_rows",
+    "library_versions",
+    "machine_facts",
+]
 
 COMPARISONS: dict[str, tuple[str, str]] = {
     "federated_vs_local": ("federated", "local"),
@@ -130,7 +138,7 @@ def build_results(found: DemoResults) -> Results:
         federation=found.federation,
         groups=[row for name, result in found.partners.items() for row in group_rows(name, result, found.seed)],
         timings={step: round(seconds, 3) for step, seconds in found.timings.items()},
-        versions=_versions(),
+        versions=library_versions(),
     )
 
 
@@ -276,7 +284,8 @@ def _number(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else float(value)
 
 
-def _versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that matter for reproducing a study."""
     found = {}
     for library in _LIBRARIES:
         try:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from koinon.config import write_atomically
 from koinon.errors import ResourceError
@@ -13,11 +14,37 @@ from koinon.studies.report.contents import Sample, SpaceMap
 from koinon.studies.report.results import Results
 from koinon.studies.report.view import build_view
 
-__all__ = ["render", "write_report"]
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+__all__ = ["page_environment", "render", "write_report"]
 
 
 def render(results: Results, *, space_map: SpaceMap | None = None, samples: Sequence[Sample] = ()) -> str:
     """Return the report as HTML. Titles and names are escaped; a content policy forbids every request.
+
+    Raises
+    ------
+    ResourceError
+        K806 the package jinja2 is not installed.
+    """
+    environment, markup = page_environment()
+    here = files("koinon.studies.report")
+
+    def text(name: str) -> str:
+        return here.joinpath(name).read_text(encoding="utf-8")
+
+    view = build_view(results, space_map, samples)
+    # "<" could end the script element or open a comment in it; JSON may write it as an escape
+    data = json.dumps(view.pop("data"), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    return environment.from_string(text("report.html.j2")).render(
+        **view, css=markup(text("report.css")), js=markup(text("report.js")), data=markup(data)
+    )
+
+
+def page_environment() -> tuple[Environment, type[Markup]]:
+    """What turns a template into a page: everything escaped, nothing undefined; and the mark of what is markup.
 
     Raises
     ------
@@ -31,18 +58,7 @@ def render(results: Results, *, space_map: SpaceMap | None = None, samples: Sequ
         raise ResourceError(
             "K806", "The Python package `jinja2` is not installed.", "Install it with `pip install 'koinon[report]'`."
         ) from error
-    here = files("koinon.studies.report")
-
-    def text(name: str) -> str:
-        return here.joinpath(name).read_text(encoding="utf-8")
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    view = build_view(results, space_map, samples)
-    # "<" could end the script element or open a comment in it; JSON may write it as an escape
-    data = json.dumps(view.pop("data"), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    return environment.from_string(text("report.html.j2")).render(
-        **view, css=Markup(text("report.css")), js=Markup(text("report.js")), data=Markup(data)
-    )
+    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True), Markup
 
 
 def write_report(

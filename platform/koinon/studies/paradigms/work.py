@@ -1,0 +1,218 @@
+"""One job of the study: an arm, a data set and a seed; every finished measure of it is a file."""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from time import process_time
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from koinon.config import Config, atomic_path, write_atomically
+from koinon.recommenders import store
+from koinon.recommenders.clicks.training import click_config_type, train_clicks
+from koinon.recommenders.protocol import Recommender
+from koinon.recommenders.training import config_type
+from koinon.space import Space, open_space
+from koinon.studies.paradigms import measures
+from koinon.studies.paradigms.arms import ARMS, Arm
+from koinon.studies.paradigms.config import StudyConfig
+from koinon.studies.paradigms.data import Prepared, open_data, parse_spec, rows_of, sample_rows
+from koinon.studies.paradigms.fitting import fit, refit
+from koinon.studies.paradigms.settings import choose
+from koinon.studies.paradigms.words import CHANGES, reworded
+
+__all__ = ["Job", "Work", "wanted_measures"]
+
+OnMeasure = Callable[[str, str, float], None]
+"""Called with a measure, ``begun`` or ``done``, and its processor seconds."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process is asked to do; JSON-ready.
+
+    Attributes
+    ----------
+    arm, data, seed
+        The arm's name, the data set as asked for, the seed.
+    folder
+        Gets the files of its measures.
+    kept
+        Settings from the settings folder.
+    stated
+        The arm's own settings, completed.
+    measures
+        Names, in order.
+    """
+
+    arm: str
+    data: str
+    seed: int
+    folder: str
+    kept: Mapping[str, Any] | None
+    stated: Mapping[str, Any]
+    measures: tuple[str, ...]
+
+    def missing(self) -> list[str]:
+        """Measures that are not finished; the fit is one of them again where a model is needed that was cleared."""
+        folder = Path(self.folder)
+        names = [name for name in self.measures if not (folder / f"{name}.json").is_file()]
+        if set(names) - {"fit", "clicks"} and not (folder / "model" / store.DESCRIPTION).is_file():
+            names = ["fit", *(name for name in names if name != "fit")]
+        return names
+
+
+def wanted_measures(arm: Arm, *, first_seed: bool, labels: bool) -> tuple[str, ...]:
+    """What is measured of an arm."""
+    found = []
+    if arm.recommender is not None:
+        found += ["fit", "accuracy", "latency"]
+        if not arm.sampled:
+            found.append("strangers")
+        if arm.reads_texts and first_seed and arm.clicks is None:
+            found += sorted(CHANGES)
+    if arm.clicks is not None and labels:
+        found.append("clicks")
+    return tuple(found)
+
+
+class Work:
+    """Does a job, measure by measure; what is there already is left alone."""
+
+    def __init__(self, job: Job, study: StudyConfig) -> None:
+        self.job, self.study, self.arm = job, study, ARMS[job.arm]
+        self.folder = Path(job.folder)
+
+    def run(self, on_measure: OnMeasure = lambda *_: None) -> None:
+        """Do what is missing.
+
+        Raises
+        ------
+        KoinonError
+            As the arm's recommender and the evaluation.
+        """
+        for name in self.job.missing():
+            on_measure(name, "begun", 0.0)
+            begun = process_time()
+            facts = self._reworded(name) if name in CHANGES else getattr(self, f"_{name}")()
+            seconds = process_time() - begun
+            write_atomically(
+                self.folder / f"{name}.json", json.dumps({**facts, "measure_seconds": seconds}, indent=1) + "\n"
+            )
+            on_measure(name, "done", seconds)
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        """The data set."""
+        return open_data(parse_spec(self.job.data), self.study)
+
+    @cached_property
+    def space(self) -> Space:
+        """The semantic space the arm reads, or lists are judged by."""
+        tuned = "tuned space" in self.arm.needs
+        return open_space((self.study.tuned or self.study.encoder) if tuned else self.study.encoder)
+
+    @cached_property
+    def recommender(self) -> Recommender:
+        """As :meth:`_fit` kept it."""
+        return store.load(self.folder / "model", self.prepared.known, self._read_space())
+
+    def _read_space(self) -> Space | None:
+        return self.space if self.arm.reads_texts else None
+
+    def _asked(self) -> Any:
+        test = self.prepared.split.test
+        return rows_of(test, sample_rows(test, self.study.users, seed=0)) if self.arm.sampled else test
+
+    def _fit(self) -> dict[str, Any]:
+        chosen = choose(
+            self.arm,
+            self.prepared,
+            self._read_space(),
+            kept=self.job.kept,
+            stated=self.job.stated,
+            budget=self.study.budget,
+            journal=self.folder.parent / "trials",
+        )
+        if self.arm.reads_texts:
+            self.space.encode(self.prepared.known.texts)  # texts are encoded before the clock starts
+        found = fit(
+            self.arm,
+            chosen.config,
+            self.prepared,
+            self._read_space(),
+            self.study,
+            seed=self.job.seed,
+            folder=self.folder,
+        )
+        store.save(found.recommender, self.folder / "model", self.prepared.known, self._read_space())
+        self.__dict__["recommender"] = found.recommender
+        return {
+            **found.facts,
+            "settings_from": chosen.origin,
+            "trials": chosen.trials,
+            "config": found.config.model_dump(mode="json", exclude_defaults=True, exclude_none=True),
+        }
+
+    def _config(self) -> Config:
+        assert self.arm.recommender is not None
+        facts = json.loads((self.folder / "fit.json").read_text(encoding="utf-8"))
+        return config_type(self.arm.recommender).from_dict(facts["config"])
+
+    def _accuracy(self) -> dict[str, Any]:
+        vectors = np.asarray(open_space(self.study.encoder).encode(self.prepared.known.texts), dtype=np.float32)
+        per_user, catalogue, lists = measures.accuracy(
+            self.recommender, self.prepared, self._asked(), vectors, self.study.k
+        )
+        self._keep("accuracy", per_user)
+        with atomic_path(self.folder / "lists.npy") as path:
+            np.save(path, lists)
+        return {"catalogue": catalogue}
+
+    def _strangers(self) -> dict[str, Any]:
+        self._keep("strangers", measures.strangers(self.recommender, self.prepared, self.study))
+        return {}
+
+    def _latency(self) -> dict[str, Any]:
+        return measures.latency(self.recommender, self.prepared, self._asked(), self.study)
+
+    def _reworded(self, change: str) -> dict[str, Any]:
+        """Fit the same on other words, and hold its lists against the first ones."""
+        other = reworded(self.prepared.known, change)
+        asked = self._asked()
+        model = refit(self.arm, self._config(), other.domain, self.space, seed=self.job.seed)
+        answered = measures.Answered.by(model, asked, other.domain.n_items)
+        per_user, _, lists = measures.accuracy(answered, self.prepared, asked, None, self.study.k)
+        everybody = per_user.filter(pl.col("slice") == "all")
+        before = np.load(self.folder / "lists.npy", allow_pickle=False)
+        self._keep(change, everybody.with_columns(pl.Series("overlap", measures.overlap(before, lists))))
+        return {"changed": other.changed, "words": other.words}
+
+    def _clicks(self) -> dict[str, Any]:
+        assert self.arm.clicks is not None
+        data = self.prepared.clicks
+        assert data is not None
+        settings = click_config_type(self.arm.clicks).from_dict(dict(self.job.stated), source=self.arm.name)
+        space = self.space if self.arm.reads_texts else None
+        begun = process_time()
+        found = train_clicks(self.arm.clicks, settings, data, space, seed=self.job.seed, folder=self.folder / "clicks")
+        return {
+            "validation": found.report["validation"],
+            "test": found.report["test"],
+            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+            "parameters": found.report.get("parameters"),
+            "serving": found.report["serving"],
+            "seconds": process_time() - begun,
+        }
+
+    def _keep(self, name: str, per_user: pl.DataFrame) -> None:
+        """Write per-user values; the JSON that follows vouches for them."""
+        with atomic_path(self.folder / f"{name}.parquet") as path:
+            per_user.write_parquet(path)
