@@ -10,12 +10,13 @@ from koinon.recommenders.clicks._config import (
     AutoIntConfig,
     DCNv2Config,
     DeepFMConfig,
+    ExpertsConfig,
     LogisticConfig,
     NetworkConfig,
     TreesConfig,
 )
 from koinon.recommenders.clicks.models import AutoInt, ClickModel, DCNv2, DeepFM
-from koinon.recommenders.clicks.rows import ClickData, Rows, Side, click_data
+from koinon.recommenders.clicks.rows import ClickData, Rows, Side, click_data, with_told
 from koinon.recommenders.clicks.training import CLICK_MODELS, Measured, build_clicks, train_clicks
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "DCNv2Config",
     "DeepFM",
     "DeepFMConfig",
+    "ExpertsConfig",
     "LogisticConfig",
     "Measured",
     "NetworkConfig",
@@ -38,4 +40,5 @@ __all__ = [
     "build_clicks",
     "click_data",
     "train_clicks",
+    "with_told",
 ]

@@ -13,6 +13,7 @@ __all__ = [
     "AutoIntConfig",
     "DCNv2Config",
     "DeepFMConfig",
+    "ExpertsConfig",
     "LogisticConfig",
     "NetworkConfig",
     "TreesConfig",
@@ -44,6 +45,19 @@ class AlignmentConfig(Config):
         if self.width % self.parts:
             raise ValueError("parts must divide width")
         return self
+
+
+class ExpertsConfig(Config):
+    """The hybrid-expert adaptor between vectors of knowledge and a network's fields (KAR)."""
+
+    shared: int = Field(default=2, ge=0)
+    """Experts that what is known of people and of items share."""
+    own: int = Field(default=2, ge=1)
+    """Experts of each of the two."""
+    hidden: int = Field(default=64, ge=1)
+    """Width of an expert's one layer."""
+    dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
+    """Of the vectors' columns."""
 
 
 class LogisticConfig(Config):
@@ -96,6 +110,8 @@ class NetworkConfig(Config):
     """At least so long from one checkpoint to the next; the last state is always kept."""
     alignment: AlignmentConfig | None = None
     """CTRL: align with a language model first; ``None``: the network alone."""
+    experts: ExpertsConfig = ExpertsConfig()
+    """KAR: how vectors of knowledge enter, where the data hold any."""
 
 
 class DeepFMConfig(NetworkConfig):

@@ -238,7 +238,8 @@ class NetworkClicks:
         return torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
     def _fingerprint(self, data: ClickData, space: Space | None, seed: int, beside: set[str]) -> str:
-        settings = self.config.model_dump_json(exclude=beside)
+        plain = data.people.told is None and data.items.told is None
+        settings = self.config.model_dump_json(exclude=beside | ({"experts"} if plain else set()))
         encoder = space.fingerprint if space is not None and self.config.alignment is not None else "-"
         return hashlib.sha256(f"{self.name} {seed} {settings} {encoder} {data.fingerprint}".encode()).hexdigest()
 

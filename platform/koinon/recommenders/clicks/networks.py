@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from koinon.recommenders.clicks._config import AutoIntConfig, DCNv2Config, DeepFMConfig, NetworkConfig
+from koinon.recommenders.clicks.experts import HybridExperts
 from koinon.recommenders.clicks.rows import Side
 
 __all__ = ["AutoIntNetwork", "ClickNetwork", "DCNv2Network", "DeepFMNetwork", "FieldVectors"]
@@ -87,7 +88,12 @@ class ClickNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.vectors = FieldVectors(people, items, config.width)
-        flat = self.vectors.fields * config.width
+        self.knowledge = None
+        fields = self.vectors.fields
+        if people.told is not None or items.told is not None:
+            self.knowledge = HybridExperts(config.experts, people.told, items.told, config.width)
+            fields += self.knowledge.fields
+        flat = fields * config.width
         layers: list[nn.Module] = []
         for before, after in pairwise((flat, *config.hidden)):
             layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(config.dropout)]
@@ -106,6 +112,9 @@ class ClickNetwork(nn.Module):
     def states(self, person: Tensor, item: Tensor, hidden: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """``[rows, width]``: what the network has made of rows before it decides."""
         fields = self.vectors(person, item, hidden)
+        if self.knowledge is not None:
+            told = self.knowledge(person, item, None if hidden is None else hidden[0])
+            fields = torch.cat([fields, told.to(fields.dtype)], dim=1)
         return torch.cat([self.own(fields), self.perceptron(fields.flatten(1))], dim=1)
 
     def forward(self, person: Tensor, item: Tensor, hidden: tuple[Tensor, Tensor] | None = None) -> Tensor:

@@ -13,7 +13,7 @@ from koinon.data import Domain
 from koinon.errors import RecommenderError
 from koinon.recommenders.clicks._config import AutoIntConfig, DCNv2Config, DeepFMConfig, NetworkConfig
 from koinon.recommenders.clicks.models import NETWORKS, NetworkClicks
-from koinon.recommenders.clicks.rows import ClickData, Rows, coded_items, coded_people
+from koinon.recommenders.clicks.rows import ClickData, Rows, coded_items, coded_people, with_told
 from koinon.recommenders.fitting import weights_of
 from koinon.recommenders.protocol import Request
 from koinon.recommenders.ranking import Ranked
@@ -32,6 +32,12 @@ class ClickRanker(Ranked):
     twentieth of these rows, drawn too, is held out to stop early by. It knows a person by the row in
     ``Domain.user_ids``, not by the history: a stranger gets the scores of an unknown person.
     The id of an item without events is read as unknown.
+
+    Attributes
+    ----------
+    told
+        ``float32[users, d]`` and ``float32[items, d]``: what a language model said of each, or ``None``; set before
+        ``fit`` or ``restore``.
     """
 
     name: ClassVar[str]
@@ -41,6 +47,7 @@ class ClickRanker(Ranked):
         self.config = config or self.config_type()
         self._model: NetworkClicks | None = None
         self._seen: NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
+        self.told: tuple[Scores | None, Scores | None] = (None, None)
 
     def fit(self, domain: Domain, space: Space | None, *, rng: np.random.Generator) -> Self:
         """Learn from the domain's events; ``space`` is read where the settings hold an alignment.
@@ -52,7 +59,8 @@ class ClickRanker(Ranked):
         """
         self._seen = domain.item_counts > 0
         self._model = NETWORKS[self.name](self.config)
-        self._model.fit(_rows_of(domain, self.config.negatives, rng), space=space, seed=int(rng.integers(2**31)))
+        data = self._told(_rows_of(domain, self.config.negatives, rng))
+        self._model.fit(data, space=space, seed=int(rng.integers(2**31)))
         return self
 
     def score(self, requests: Sequence[Request], candidates: NDArray[np.int32] | None = None) -> Scores:
@@ -87,11 +95,17 @@ class ClickRanker(Ranked):
 
     def restore(self, state: Mapping[str, NDArray[np.generic]], domain: Domain, space: Space | None) -> Self:
         """Adopt what an equal recommender learned on ``domain``."""
-        data = _rows_of(domain, 1, np.random.default_rng(0))
+        data = self._told(_rows_of(domain, 1, np.random.default_rng(0)))
         learned = {name: array for name, array in state.items() if name != "seen"}
         self._model = NETWORKS[self.name](self.config).adopt(data, learned)
         self._seen = np.asarray(state["seen"], dtype=np.bool_)
         return self
+
+    def _told(self, data: ClickData) -> ClickData:
+        people, items = self.told
+        if people is not None:  # of the last person, who is nobody, nothing is said
+            people = np.concatenate([people, np.zeros_like(people[:1])])
+        return with_told(data, people, items)
 
 
 def _rows_of(domain: Domain, negatives: int, rng: np.random.Generator) -> ClickData:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +15,7 @@ from koinon.data import Tables
 from koinon.data.marks import PSEUDO
 from koinon.errors import RecommenderError
 
-__all__ = ["ClickData", "Rows", "Side", "click_data", "coded_items", "coded_people"]
+__all__ = ["ClickData", "Rows", "Side", "click_data", "coded_items", "coded_people", "with_told"]
 
 Codes = NDArray[np.int32]
 Shares = tuple[float, float, float]
@@ -63,12 +63,16 @@ class Side:
         Field name to its known values; code ``c`` stands for ``values[c - 1]``.
     sentences
         ``str[n]``: the row's half of the prompt, "gender is female, age is 25-34"; without the id.
+    told
+        ``float32[n, d]``: what a language model said of each, as vectors; zeros where it said nothing. ``None``: of
+        nobody.
     """
 
     ids: tuple[str, ...]
     codes: dict[str, Codes]
     values: dict[str, tuple[str, ...]]
     sentences: tuple[str, ...]
+    told: NDArray[np.float32] | None = None
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -105,6 +109,8 @@ class ClickData:
             for name, codes in side.codes.items():
                 digest.update("\0".join((name, *side.values[name])).encode())
                 digest.update(np.ascontiguousarray(codes).tobytes())
+            if side.told is not None:
+                digest.update(np.ascontiguousarray(side.told).tobytes())
         for array in (self.train.person, self.train.item, self.train.label):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
@@ -165,6 +171,22 @@ def click_data(
     fields = [c for c in people.columns if c not in ("user_id", *without) and people.schema[c] == pl.String]
     columns = {"user": people["user_id"].to_list(), **{c: people[c].to_list() for c in fields}}
     return ClickData(name, coded_people(columns, seen_people), coded_items(tables.items, seen_items), *divided)
+
+
+def with_told(data: ClickData, people: NDArray[np.float32] | None, items: NDArray[np.float32] | None) -> ClickData:
+    """The same data with what a language model said of people and items, ``float32[n, d]`` each or ``None``.
+
+    Raises
+    ------
+    RecommenderError
+        K402 there are not as many vectors as people or items.
+    """
+    for side, told in ((data.people, people), (data.items, items)):
+        if told is not None and len(told) != len(side.ids):
+            raise RecommenderError(
+                "K402", f"{len(told)} vectors are told of {len(side.ids)} rows.", "Give a vector, or zeros, for each."
+            )
+    return replace(data, people=replace(data.people, told=people), items=replace(data.items, told=items))
 
 
 def coded_people(columns: Mapping[str, Sequence[object]], seen: NDArray[np.integer]) -> Side:
