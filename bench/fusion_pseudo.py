@@ -4,9 +4,9 @@
     python -m bench.fusion_pseudo --dataset office --bench-data DIR --out DIR --model …
 
 One event of everybody is held out at random, a fifth of the catalogue is cold. EASE and the weight of its prior are
-tuned on validation, and so is every arm's weight of pseudo-events; the test set is read once by each arm. Judgements
-and arms that are there are not made again. Beside the language model's judgements stand two controls: takers by text
-similarity, and takers drawn at random.
+tuned on validation, and so is every arm's weight of what speaks for cold items, once for a list of everything and once
+for a list of cold items alone; the test set is read once by each. Judgements and arms that are there are not made
+again. Beside the language model's judgements stand two controls: takers by text similarity, and takers drawn at random.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from koinon.evaluation import Chance, evaluate
 from koinon.evaluation.significance import bootstrap_mean, holm, paired_gain
 from koinon.recommenders.conventional import SemanticEASE, SemanticEaseConfig, TextSimilarity
 from koinon.recommenders.fusion.pseudo import PseudoConfig, PseudoFeedback
-from koinon.recommenders.fusion.pseudo_tuning import choose, tune_pseudo
+from koinon.recommenders.fusion.pseudo_tuning import TunedPseudo, choose, tune_pseudo
 from koinon.recommenders.llm_as_rs.prompted import Wording
 from koinon.recommenders.protocol import Recommender
 from koinon.recommenders.tuning import EaseFamily, IALSFamily, tune
@@ -52,6 +52,24 @@ class RandomJudge:
         return self._rng.random(len(items)).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class Arm:
+    """What can be built for a weight, and which weights validation chose."""
+
+    build: Callable[[float], Any]
+    tuned: TunedPseudo | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def measure(self, split: Split) -> dict[str, Any]:
+        """NDCG@10 of test users: a list of everything, and a list of cold items alone."""
+        value, shelf = (0.0, 0.0) if self.tuned is None else (self.tuned.value, self.tuned.shelf)
+        whole = evaluate(self.build(value), split.train, split.test, slices=("all", "cold_items"))
+        alone = evaluate(self.build(shelf), split.train, split.test, slices=("cold_among_cold",))
+        found = {part: (alone if part == "cold_among_cold" else whole).values(slice_=part).tolist() for part in SLICES}
+        tuned = None if self.tuned is None else asdict(self.tuned)
+        return {"values": found, "weight": value, "shelf": shelf, "tuned": tuned, **self.about}
+
+
 @dataclass
 class Bench:
     options: argparse.Namespace
@@ -60,8 +78,8 @@ class Bench:
     ease: dict[str, Any]
     ials: dict[str, Any]
 
-    def pseudo(self, base: str, judge: str) -> tuple[Recommender, dict[str, Any]]:
-        """An arm, its weight chosen on validation."""
+    def pseudo(self, base: str, judge: str) -> Arm:
+        """Pseudo-events of one judge beside one base."""
         options = self.options
         config = PseudoConfig(
             base=base,
@@ -80,27 +98,33 @@ class Bench:
         began = time.process_time()
         fitted = PseudoFeedback(config, judge=given).fit(self.split.train, self.space, rng=np.random.default_rng(0))
         spent = time.process_time() - began
-        tuned = tune_pseudo(fitted, self.split, self.space)
-        model = fitted.with_weight(tuned.value).fit(self.split.train, self.space, rng=np.random.default_rng(0))
-        return model, {"weight": tuned.value, "cold": dict(tuned.cold), "all": dict(tuned.all), "judging_s": spent}
 
-    def semantic(self) -> tuple[Recommender, dict[str, Any]]:
-        """EASE with the prior; the weight on cold items chosen by the same rule, beta with it."""
+        def build(weight: float) -> Recommender:
+            again = fitted.with_weight(weight)
+            return again.fit(self.split.train, self.space, rng=np.random.default_rng(0))
+
+        return Arm(build, tune_pseudo(fitted, self.split, self.space), {"judging_s": spent})
+
+    def semantic(self) -> Arm:
+        """EASE with the prior; its weight on cold items chosen by the same rule, beta with it."""
 
         def build(weight: float) -> Recommender:
             config = SemanticEaseConfig(**{**self.ease, "beta": min(weight, 0.3), "cold_weight": weight})
             return SemanticEASE(config).fit(self.split.train, self.space, rng=np.random.default_rng(0))
 
-        tuned = choose(build, self.split, (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6))
-        return build(tuned.value), {"weight": tuned.value, "cold": dict(tuned.cold), "all": dict(tuned.all)}
+        return Arm(build, choose(build, self.split, (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.8)))
 
-    def texts(self) -> tuple[Recommender, dict[str, Any]]:
-        return TextSimilarity().fit(self.split.train, self.space, rng=np.random.default_rng(0)), {}
+    def texts(self) -> Arm:
+        """Cosine to the history's mean."""
+        model = TextSimilarity().fit(self.split.train, self.space, rng=np.random.default_rng(0))
+        return Arm(lambda _: model)
 
-    def chance(self) -> tuple[Any, dict[str, Any]]:
-        return Chance().fit(self.split.train, None, rng=np.random.default_rng(0)), {}
+    def chance(self) -> Arm:
+        """Any order."""
+        model = Chance().fit(self.split.train, None, rng=np.random.default_rng(0))
+        return Arm(lambda _: model)
 
-    def arms(self) -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
+    def arms(self) -> dict[str, Callable[[], Arm]]:
         return {
             "chance": self.chance,
             "text similarity": self.texts,
@@ -147,12 +171,10 @@ def main() -> None:
         if path.exists():
             continue
         began = time.process_time()
-        model, found = arm()
-        figures = evaluate(model, split.train, split.test, slices=SLICES)
-        found |= {"seconds": time.process_time() - began}
-        found |= {"values": {part: figures.values(slice_=part).tolist() for part in SLICES}}
+        found = arm().measure(split)
+        found["seconds"] = time.process_time() - began
         write_atomically(path, json.dumps(found) + "\n")
-        print(name, {part: round(figures.mean(slice_=part), 4) for part in SLICES}, flush=True)
+        print(name, {part: round(float(np.mean(values)), 4) for part, values in found["values"].items()}, flush=True)
     table(options.out, list(bench.arms()), options.seed)
 
 
@@ -173,7 +195,7 @@ def table(out: Path, arms: list[str], seed: int) -> None:
                 f"{found[row].gain:+.4f} ({found[row].lo:+.4f} to {found[row].hi:+.4f}, p {adjusted[against][row]:.3f})"
                 for against, found in gains.items()
             )
-            weight = kept[name].get("weight")
+            weight = kept[name]["shelf" if part == "cold_among_cold" else "weight"]
             print(f"{name:28} {mean.mean:.4f} ({mean.lo:.4f} to {mean.hi:.4f}, {mean.n}); {said}; weight {weight}")
     for name, one in kept.items():
         print(f"{name}: {one['seconds']:.0f} s of processor time", one.get("judging_s", ""))

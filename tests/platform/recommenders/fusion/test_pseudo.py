@@ -165,6 +165,8 @@ def test_the_weight_is_chosen_on_validation_without_asking_again(shop):
     assert tuned.value > 0
     assert tuned.cold[tuned.value] >= tuned.cold[0.0]
     assert set(tuned.cold) == {0.0, 0.2, 0.8}
+    assert tuned.shelf > 0
+    assert tuned.among[tuned.shelf] > tuned.among[0.0]
     refused = tune_pseudo(model, shop, None, weights=(1e6,), cost=0.0)
     assert refused.value == 0.0
 
