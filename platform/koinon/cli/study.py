@@ -72,7 +72,7 @@ def run(
     max_items: Annotated[int | None, typer.Option("--max-items", min=10, help="Keep those with most events.")] = None,
     max_users: Annotated[int | None, typer.Option("--max-users", min=10, help="Keep a stable sample.")] = None,
     minutes: Annotated[
-        float | None, typer.Option("--minutes", min=0.01, help="For one arm, seed and data set at most.")
+        float | None, typer.Option("--minutes", min=0.01, help="Processor minutes for one arm, seed and data set at most.")
     ] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Of every arm's process.")] = 1,
     as_json: AsJson = False,

@@ -50,7 +50,7 @@ class StudyConfig(Config):
     cold_items: float = Field(default=0.05, ge=0.0, lt=0.5)
     """Share of every catalogue whose training events are withheld."""
     minutes: float | None = Field(default=None, gt=0)
-    """Minutes that one arm, seed and data set may take; it is listed as not affordable beyond."""
+    """Processor minutes that one arm, seed and data set may take; beyond, it is listed as not affordable."""
     threads: int = Field(default=1, ge=1)
     """Of every arm's process."""
     k: int = Field(default=10, ge=1)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -105,9 +105,6 @@ def _do(job: Job, study: StudyConfig, out: Path, tell: OnEvent) -> None:
         process = subprocess.Popen(
             arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
         )
-        timer = threading.Timer((study.minutes or 0) * 60, process.kill)
-        if study.minutes is not None:
-            timer.start()
         said: dict[str, Any] = {}
         try:
             assert process.stdout is not None
@@ -117,23 +114,21 @@ def _do(job: Job, study: StudyConfig, out: Path, tell: OnEvent) -> None:
                     tell({"event": "measure", **said})
             status = process.wait()
         finally:
-            timed_out = study.minutes is not None and not timer.is_alive() and process.poll() not in (0, None)
-            timer.cancel()
             if process.poll() is None:
                 process.terminate()
                 process.wait()
     if status == 0:
         _clear(folder)
         return
-    reason = _reason(said, status, study if timed_out else None, folder)
+    reason = _reason(said, status, study, folder)
     write_atomically(folder / "failed.json", json.dumps(reason) + "\n")
     tell({"event": "failed", **reason})
 
 
-def _reason(said: dict[str, Any], status: int, stopped: StudyConfig | None, folder: Path) -> dict[str, Any]:
-    if stopped is not None:
-        message = f"not affordable here: it takes more than {stopped.minutes:g} minutes"
-        return {"error": "minutes", "message": message, "minutes": stopped.minutes}
+def _reason(said: dict[str, Any], status: int, study: StudyConfig, folder: Path) -> dict[str, Any]:
+    if status == -signal.SIGXCPU and study.minutes is not None:
+        message = f"not affordable here: it takes more than {study.minutes:g} processor minutes"
+        return {"error": "minutes", "message": message, "minutes": study.minutes}
     if "error" in said:
         return {"error": said["error"], "message": said["message"]}
     last = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]

@@ -1,13 +1,15 @@
 """The process of one job: ``python -m koinon.studies.paradigms.worker JOB STUDY``; it says JSON lines and ends.
 
-It is a process of its own so that its peak memory is its own, and it ends when whoever started it is gone: its standard
-input is a pipe that closes then.
+It is a process of its own so that its peak memory and its processor time are its own: the system ends it when it has had
+its minutes. It ends as well when whoever started it is gone: its standard input is a pipe that closes then.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import resource
 import sys
 import threading
 from pathlib import Path
@@ -25,6 +27,9 @@ def main(job_file: str, study_file: str) -> int:
     raw = json.loads(Path(job_file).read_text(encoding="utf-8"))
     job = Job(**{**raw, "measures": tuple(raw["measures"])})
     study = StudyConfig.model_validate_json(Path(study_file).read_text(encoding="utf-8"))
+    if study.minutes is not None:
+        seconds = math.ceil(study.minutes * 60)
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 10))
     try:
         Work(job, study).run(lambda *said: _say(dict(zip(("measure", "state", "seconds"), said, strict=True))))
     except KoinonError as error:
