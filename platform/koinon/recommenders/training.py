@@ -69,10 +69,18 @@ def reads_texts(name: str, settings: Mapping[str, Any]) -> bool:
     """Whether a recommender of :data:`TRAINABLE` needs a semantic space with these settings."""
     if name == "gated" and (settings["source"] == "similarity" or settings["rare_candidates"]):
         return True
+    if name == "controller":
+        return any(reads_texts(one["recommender"], _full(one)) for one in settings["pipelines"])
     if "base" in settings:
         return reads_texts(settings["base"], settings.get("base_settings", {}))
     aligned = settings.get("alignment") is not None
     return name == "semantic-ease" or aligned or settings.get("items", "ids") != "ids"
+
+
+def _full(pipeline: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A pipeline's settings with the defaults of what is not named."""
+    name = pipeline["recommender"]
+    return config_type(name).from_dict(dict(pipeline["settings"]), source=f"settings of {name}").model_dump()
 
 
 def _kind(name: str) -> Any:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from koinon.errors import ConfigError, RecommenderError
@@ -52,6 +52,7 @@ def gated(base, shop, word_space):
 positive = st.one_of(st.none(), st.floats(0.1, 1000.0))
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.floats(0, 10), positive, positive, st.lists(st.integers(0, 10_000), min_size=2), st.integers(0, 1000))
 def test_a_gate_never_rises_with_the_items_or_the_persons_events(weight, item_events, user_events, counts, count):
     gate = Gate(weight=weight, item_events=item_events, user_events=user_events)
