@@ -23,9 +23,6 @@ class UniSRecConfig(SequenceConfig):
     """Whitening maps that are mixed for every item."""
     adaptor_dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
     """Share of a text vector's entries that are left out in training."""
-    start: Literal["random", "whitened"] = "whitened"
-    """How the maps begin, where no weights are given: at random, or each at a random rotation of the catalogue's
-    whitening."""
     negatives_from: Literal["catalogue", "batch"] = "catalogue"
     """What the next item is told from: the catalogue, as ``loss`` says; or what the others of the batch took next, over
     domains where several are pooled (the paper's pre-training)."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
@@ -30,21 +28,11 @@ class AdaptorItems(ItemEncoder):
         Maps that are mixed.
     dropout
         Share of a text vector's entries left out in training.
-    start
-        ``random``, or ``whitened``: shifts at the catalogue's mean and maps at its whitening, each turned at random.
     """
 
     texts: Tensor
 
-    def __init__(
-        self,
-        texts: Tensor,
-        width: int,
-        *,
-        experts: int = 8,
-        dropout: float = 0.2,
-        start: Literal["random", "whitened"] = "whitened",
-    ) -> None:
+    def __init__(self, texts: Tensor, width: int, *, experts: int = 8, dropout: float = 0.2) -> None:
         super().__init__()
         self.count, dimension = len(texts), texts.shape[1]
         self.register_buffer("texts", texts, persistent=False)
@@ -53,13 +41,6 @@ class AdaptorItems(ItemEncoder):
         self.maps = nn.Parameter(torch.empty(experts, dimension, width).normal_(std=SCALE))
         self.gate = nn.Parameter(torch.zeros(dimension, experts))
         self.noise = nn.Parameter(torch.zeros(dimension, experts))
-        if start == "whitened" and self.count > 1:
-            middle, whitening = _whitening(texts, width)
-            with torch.no_grad():
-                self.shifts.copy_(middle.expand_as(self.shifts))
-                for place in range(experts):
-                    turned = whitening @ torch.linalg.qr(torch.randn(whitening.shape[1], whitening.shape[1]))[0]
-                    self.maps[place, :, : turned.shape[1]] = SCALE * turned
 
     def forward(self, items: Tensor) -> Tensor:
         """``int64[T] → [T, width]``."""
@@ -81,13 +62,3 @@ class AdaptorItems(ItemEncoder):
         moved = torch.einsum("kd,kdw->kw", self.shifts, self.maps)
         adapted: Tensor = torch.einsum("tk,tkw->tw", shares, mapped - moved)
         return adapted
-
-
-def _whitening(texts: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """Mean ``[d]`` and the map ``[d, ≤ width]`` to the greatest principal components, each of variance 1."""
-    middle = texts.mean(0)
-    centred = (texts - middle).double()
-    spreads, axes = torch.linalg.eigh(centred.T @ centred / len(texts))
-    kept = min(width, texts.shape[1], len(texts) - 1)
-    spreads, axes = spreads[-kept:].clamp_min(1e-6), axes[:, -kept:]
-    return middle, (axes * spreads.rsqrt()).float()

@@ -103,9 +103,7 @@ class UniSRec(SequenceRecommender):
         """The same items, their texts read through an adaptor."""
         config = self.settings
         if isinstance(items, TextItems):
-            return AdaptorItems(
-                items.texts, config.width, experts=config.experts, dropout=config.adaptor_dropout, start=config.start
-            )
+            return AdaptorItems(items.texts, config.width, experts=config.experts, dropout=config.adaptor_dropout)
         if isinstance(items, SumItems):
             return SumItems(*(self._adapted(part) for part in items.parts if isinstance(part, ItemEncoder)))
         assert isinstance(items, IdItems)
