@@ -56,6 +56,7 @@ REGISTRY: dict[str, str] = {
     "federated_gram": "koinon.recommenders.federated.gram:FederatedGram",
     "federated_adapters": "koinon.recommenders.federated.adapters:FederatedAdapters",
     "federated_hstu": "koinon.recommenders.federated.hstu:FederatedHSTU",
+    "federated_lora": "koinon.recommenders.federated.lora:FederatedLora",
     "federated_codebook": "koinon.recommenders.federated.codebook:FederatedCodebook",
 }
 """Name to ``module:Class`` of everything :func:`load` may build; nothing that a file names is imported otherwise."""

@@ -1,4 +1,4 @@
-"""When a written text is of no use, by rules that can be read: empty, looping, an echo, or in another language.
+"""When a written text is of no use, by rules that can be read: empty, noise, a loop, an echo, another language.
 
 The rules tell texts that cannot be meant; whether what a text says is true they do not tell.
 """
@@ -12,10 +12,12 @@ from typing import Literal
 
 __all__ = ["Fault", "fault_of", "language_of"]
 
-Fault = Literal["empty", "loops", "repeats the prompt", "another script", "another language"]
+Fault = Literal["empty", "no words", "loops", "repeats the prompt", "another script", "another language"]
 
 LETTERS = 12
 """Fewer letters are no text."""
+OF_LETTERS = 0.7
+"""Of its characters, such a share must be letters, marks over letters, or spaces between them."""
 LOOPED = 0.5
 """Of its sequences of three words, such a share may have stood there before; and no word five times running."""
 ECHOED = 0.6
@@ -65,6 +67,10 @@ def fault_of(text: str, prompt: str, language: str | None = None) -> Fault | Non
     """
     if sum(mark.isalpha() for mark in text) < LETTERS:
         return "empty"
+    if sum(mark.isalpha() or mark == " " or unicodedata.category(mark)[0] == "M" for mark in text) < OF_LETTERS * len(
+        text
+    ):
+        return "no words"
     words = _words(text)
     if _loops(words):
         return "loops"

@@ -197,6 +197,8 @@ def test_a_writer_that_fails_is_left_alone_after_three_times():
         ("", "en", "empty"),
         (" \n\t", None, "empty"),
         ("?!? 1234567890 ...", "en", "empty"),
+        ("abc\ufffd\ufffdI\x1d\ufffdGhi\ufffd8\ufffd\x0ejkl\ufffd\ufffd\ufffdmno", "en", "no words"),
+        ("{'a': 1, 'bcd': [2, 3, 4], 'efg': [[5, 6], [7, 8]], 'hijk': {'l': 1.25, 'm': 17.5}}", "en", "no words"),
         ("good good good good good good good", "en", "loops"),
         ("the film is good and the film is good and the film is good and the film is good", "en", "loops"),
         ("What is the film Heat about, and who likes such films?", "en", "repeats the prompt"),
