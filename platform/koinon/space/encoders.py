@@ -19,8 +19,8 @@ __all__ = ["DEFAULT_ENCODER", "Encoder", "EncoderOptions", "EncoderUri", "Progre
 
 DEFAULT_ENCODER = "use-multilingual"
 PACKAGED = ("use-multilingual", "minilm-english")
-SCHEMES = ("hf", "gguf")
-KNOWN = "Use `use-multilingual`, `minilm-english`, `hf:<name or folder>` or `gguf:<file>`."
+SCHEMES = ("hf", "gguf", "tuned")
+KNOWN = "Use `use-multilingual`, `minilm-english`, `hf:<name or folder>`, `gguf:<file>` or `tuned:<folder>`."
 
 Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)`` while texts are encoded."""
@@ -41,6 +41,8 @@ class EncoderOptions(Config):
     """Branch, tag or commit of a hub model."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the weights in memory; part of the fingerprint."""
+    base: str | None = None
+    """``tuned:`` only, its last option: where the pretrained model lies on this machine, as an encoder's name."""
 
     @field_validator("prompt")
     @classmethod
@@ -54,7 +56,7 @@ class EncoderUri(NamedTuple):
     """A parsed encoder name."""
 
     scheme: str
-    """``use-multilingual``, ``minilm-english``, ``hf`` or ``gguf``."""
+    """``use-multilingual``, ``minilm-english``, ``hf``, ``gguf`` or ``tuned``."""
     target: str
     """Hub name, folder or file; empty for packaged encoders."""
     options: EncoderOptions
@@ -102,9 +104,10 @@ def parse_uri(uri: str) -> EncoderUri:
     packaged = scheme in PACKAGED and not colon
     if not packaged and (scheme not in SCHEMES or not target):
         raise SpaceError("K300", f"Unknown encoder `{uri}`.", KNOWN)
+    query, _, base = query.partition("base=") if scheme == "tuned" else (query, "", "")
     pairs = parse_qsl(query.replace("+", "%2B"), keep_blank_values=True)
     try:
-        options = EncoderOptions.model_validate(dict(pairs))
+        options = EncoderOptions.model_validate({**dict(pairs), **({"base": base} if base else {})})
     except ValidationError as error:
         first = error.errors()[0]
         option = ".".join(str(part) for part in first["loc"])
@@ -113,6 +116,12 @@ def parse_uri(uri: str) -> EncoderUri:
             f"Encoder `{uri}`: option `{option}`: {first['msg']} (value: {first.get('input')!r}).",
             "Options are pooling=mean|cls|last, prompt=…{text}…, max_length=4..32768, revision, dtype.",
         ) from error
+    if options.model_fields_set - {"base"} if scheme == "tuned" else options.base is not None:
+        raise SpaceError(
+            "K306",
+            f"Encoder `{uri}`: an option that it has not.",
+            "`tuned:` has base=<encoder> alone, the others do not have it.",
+        )
     return EncoderUri(scheme, target, options)
 
 
@@ -122,7 +131,8 @@ def open_encoder(uri: str = DEFAULT_ENCODER, *, device: str = "cpu") -> Encoder:
     Parameters
     ----------
     uri
-        ``use-multilingual``, ``minilm-english``, ``hf:<name or folder>[?…]``, ``gguf:<file>[?…]``.
+        ``use-multilingual``, ``minilm-english``, ``hf:<name or folder>[?…]``, ``gguf:<file>[?…]``,
+        ``tuned:<folder>[?base=…]`` (:mod:`koinon.space.tuned`).
     device
         A torch device, e.g. ``cpu`` or ``cuda``.
 
@@ -130,13 +140,17 @@ def open_encoder(uri: str = DEFAULT_ENCODER, *, device: str = "cpu") -> Encoder:
     ------
     SpaceError
         K300 unknown, K301 a package is missing, K302 no such model, K303 no tokenizer, K304 not an architecture
-        that gives text vectors, K305 weights that cannot be read, K306 a wrong option.
+        that gives text vectors, K305 weights that cannot be read, K306 a wrong option, K315 no tuned encoder.
     """
     parsed = parse_uri(uri)
     if parsed.scheme == "use-multilingual":
         from koinon.space.use_multilingual import UseMultilingualEncoder
 
         return UseMultilingualEncoder(parsed.options, uri=uri, device=device)
+    if parsed.scheme == "tuned":
+        from koinon.space.tuned import open_tuned
+
+        return open_tuned(parsed, uri, device)
     from koinon.space.transformer import TransformerEncoder, locate
 
     return TransformerEncoder(locate(parsed, uri), uri=uri, device=device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 
@@ -18,7 +19,9 @@ from koinon.space.adapters import load_tensors, tensors_of
 from koinon.space.encoders import Encoder, Progress
 from koinon.space.transformer import TransformerEncoder
 
-__all__ = ["LoraEncoder", "LoraSettings"]
+__all__ = ["LoraEncoder", "LoraSettings", "with_lora"]
+
+_BLOCK = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
 
 
 class LoraSettings(Config):
@@ -32,8 +35,51 @@ class LoraSettings(Config):
     """Dropout before the low-rank part while training."""
     targets: str | tuple[str, ...] = "all-linear"
     """Names of the layers to tune, or ``all-linear``."""
+    first_layer: int = Field(default=0, ge=0)
+    """Layers below it are not tuned; without gradients they cost half. Needs ``targets = "all-linear"``."""
     seed: int = 0
     """Of the initial low-rank parts; partners of one federation start from the same."""
+
+
+def with_lora(network: torch.nn.Module, settings: LoraSettings, *, named: str) -> torch.nn.Module:
+    """Put LoRA inside a network, in place, and return peft's wrapper of it, in evaluation mode.
+
+    Raises
+    ------
+    SpaceError
+        K301 peft is not installed, K331 the network has no such layers.
+    """
+    if importlib.util.find_spec("peft") is None:
+        raise SpaceError("K301", "LoRA needs peft.", "`pip install 'koinon[hf]'`.")
+    from peft import LoraConfig, get_peft_model
+
+    targets = settings.targets if isinstance(settings.targets, str) else list(settings.targets)
+    if settings.first_layer:
+        targets = _linear_from(network, settings.first_layer)
+    try:
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for an attribute by its former name
+            torch.manual_seed(settings.seed)
+            tuned: torch.nn.Module = get_peft_model(
+                network,
+                LoraConfig(
+                    r=settings.rank,
+                    lora_alpha=settings.alpha,
+                    lora_dropout=settings.dropout,
+                    target_modules=targets,
+                ),
+            )
+    except ValueError as error:
+        wanted = f"from layer {settings.first_layer} on" if settings.first_layer else settings.targets
+        raise SpaceError("K331", f"`{named}` holds no layers {wanted}: {error}", "Name layers that it has.") from error
+    return tuned.eval()
+
+
+def _linear_from(network: torch.nn.Module, first: int) -> list[str]:
+    """Names of the linear layers in a network's blocks from number ``first`` on."""
+    linear = [name for name, module in network.named_modules() if isinstance(module, torch.nn.Linear)]
+    numbered = [(name, _BLOCK.search(name)) for name in linear]
+    return [name for name, found in numbered if found is not None and int(found[1]) >= first]
 
 
 class LoraEncoder:
@@ -59,33 +105,8 @@ class LoraEncoder:
     def __init__(self, encoder: Encoder, settings: LoraSettings | None = None) -> None:
         if not isinstance(encoder, TransformerEncoder):
             raise SpaceError("K331", f"Encoder `{encoder.uri}` has no LoRA.", "Open an `hf:` or `gguf:` encoder.")
-        if importlib.util.find_spec("peft") is None:
-            raise SpaceError("K301", "LoRA needs peft.", "`pip install 'koinon[hf]'`.")
-        from peft import LoraConfig, get_peft_model
-
-        settings = settings or LoraSettings()
-        targets = settings.targets if isinstance(settings.targets, str) else list(settings.targets)
-        try:
-            with torch.random.fork_rng(), warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore", FutureWarning
-                )  # peft asks transformers for an attribute by its former name
-                torch.manual_seed(settings.seed)
-                self.network: torch.nn.Module = get_peft_model(
-                    encoder.model,
-                    LoraConfig(
-                        r=settings.rank,
-                        lora_alpha=settings.alpha,
-                        lora_dropout=settings.dropout,
-                        target_modules=targets,
-                    ),
-                )
-        except ValueError as error:
-            raise SpaceError(
-                "K331", f"`{encoder.uri}` holds no layers {settings.targets}: {error}", "Name layers that it has."
-            ) from error
+        self.network: torch.nn.Module = with_lora(encoder.model, settings or LoraSettings(), named=encoder.uri)
         self._encoder = encoder
-        self.network.eval()
 
     @property
     def uri(self) -> str:

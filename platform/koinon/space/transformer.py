@@ -28,6 +28,7 @@ _VERSION = 1
 _PLAIN_MODULES = ("Transformer", "Pooling", "Normalize")
 _WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
 _SETTINGS = ("*.json", "*.txt", "*.model")
+_DECODERS = ("ForCausalLM", "LMHeadModel")
 
 
 class Located(NamedTuple):
@@ -131,6 +132,16 @@ class TransformerEncoder:
     def architectures(self) -> list[str]:
         """Names of the classes that the folder's weights belong to; empty where it does not say."""
         return self._config.architectures or []
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it is a decoder language model."""
+        return bool(self._gguf_file) or any(name.endswith(_DECODERS) for name in self.architectures)
+
+    @property
+    def text_config(self) -> Any:
+        """The configuration of the part that reads text."""
+        return self._config.get_text_config()
 
     @property
     def _named(self) -> str:
@@ -267,6 +278,10 @@ class TransformerEncoder:
         return [row or [self.tokenizer.pad_token_id] for row in rows]
 
     def _vectors(self, model: torch.nn.Module, ids: Sequence[Sequence[int]]) -> torch.Tensor:
+        return F.normalize(self.pooled_by(model, ids), dim=1)
+
+    def pooled_by(self, model: torch.nn.Module, ids: Sequence[Sequence[int]]) -> torch.Tensor:
+        """``float32[rows, dimension]``: the pooled states of rows of token ids in one batch, of any length."""
         longest = max(map(len, ids))
         padding = int(self.tokenizer.pad_token_id)
         tokens = torch.tensor([[*row, *[padding] * (longest - len(row))] for row in ids], device=self.device)
@@ -279,7 +294,7 @@ class TransformerEncoder:
             pooled = states[torch.arange(len(ids), device=self.device), lengths - 1]
         else:
             pooled = (states * mask[:, :, None]).sum(1) / lengths[:, None]
-        return F.normalize(pooled, dim=1)
+        return cast(torch.Tensor, pooled)
 
     def _read_config(self) -> Any:
         from transformers import AutoConfig
@@ -318,8 +333,7 @@ class TransformerEncoder:
         return next((pooling for flag, pooling in flags if prescribed.get(flag)), None)
 
     def _pooling_of_architecture(self) -> Pooling:
-        decoder = self._gguf_file or any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in self.architectures)
-        return "last" if decoder else "mean"
+        return "last" if self.decodes else "mean"
 
     def _length_of_folder(self, text_config: Any) -> int:
         prescribed = _json(self._folder / "sentence_bert_config.json") if not self._gguf_file else None

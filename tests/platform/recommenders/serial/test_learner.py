@@ -1,0 +1,158 @@
+"""The training core: the loss, its slopes, and that it learns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from koinon.errors import RecommenderError, SpaceError
+from koinon.recommenders.serial.notellm import LearnerConfig, PairLearner, co_occurrences, contrastive_loss
+from koinon.space import open_encoder
+from koinon.space.lora import LoraSettings
+from koinon.space.tuned import CompressionConfig, TextNetwork
+
+SMALL = CompressionConfig(text_tokens=16, dimension=8, lora=LoraSettings(rank=2))
+
+
+def network_of(folder, **changes):
+    return TextNetwork(open_encoder(f"hf:{folder}"), SMALL.model_copy(update=changes))
+
+
+def learner_of(network, shop, **changes):
+    config = LearnerConfig(**{"batch_pairs": 16, "learning_rate": 0.01, **changes})
+    return PairLearner(
+        network,
+        shop.texts,
+        config,
+        together=co_occurrences(shop).together,
+        categories=shop.items["categories"].to_list(),
+    )
+
+
+def test_the_contrastive_loss_equals_its_formula():
+    rng = np.random.default_rng(0)
+    vectors = torch.nn.functional.normalize(torch.from_numpy(rng.normal(size=(5, 3))), dim=1)
+    ignored = torch.zeros((5, 5), dtype=torch.bool)
+    ignored[0, 3] = ignored[3, 0] = ignored[0, 1] = ignored[1, 0] = True
+    left, right = torch.tensor([0, 2]), torch.tensor([1, 4])
+    scale = 7.0
+    terms = []
+    for a, p in ((0, 1), (1, 0), (2, 4), (4, 2)):
+        others = [j for j in range(5) if j != a and (j == p or not ignored[a, j])]
+        likes = {j: np.exp(scale * float(vectors[a] @ vectors[j])) for j in others}
+        terms.append(-np.log(likes[p] / sum(likes.values())))
+    found = contrastive_loss(vectors, left, right, torch.tensor(scale), ignored)
+    assert float(found) == pytest.approx(np.mean(terms), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["decoder", "bert"])
+def test_cached_gradients_are_the_gradients(kind, shop, request):
+    folder = request.getfixturevalue(kind)
+    left, right = np.arange(0, 8), np.arange(8, 16)
+    slopes = []
+    for changes in ({"cached_gradients": False, "tokens_at_once": 10_000}, {"tokens_at_once": 60}):
+        learner = learner_of(network_of(folder), shop, **changes)
+        learner.network.load_shared(
+            {
+                name: np.sin(1 + np.arange(a.size)).reshape(a.shape) * 0.1
+                for name, a in learner.network.shared_state().items()
+            }
+        )
+        learner.eval()  # without dropout, which draws for each part
+        learner.loss(left, right, questions=np.random.default_rng(3)).backward()
+        slopes.append({name: value.grad for name, value in learner.named_parameters()})
+    assert slopes[0].keys() == slopes[1].keys()
+    for name, slope in slopes[0].items():
+        assert slope.norm() > 0
+        assert (slope - slopes[1][name]).norm() < 1e-3 * slope.norm()
+
+
+def test_a_decoder_learns_the_answers_and_the_word_an_encoder_has_none(decoder, bert, shop):
+    learner = learner_of(network_of(decoder), shop)
+    left, right = np.arange(0, 8), np.arange(8, 16)
+    alone = learner.loss(left, right)
+    asked = learner.loss(left, right, questions=np.random.default_rng(0))
+    assert float(asked) != pytest.approx(float(alone))
+    learner.loss(left, right, questions=np.random.default_rng(0)).backward()
+    assert learner.network.word.grad.abs().sum() > 0
+    plain = learner_of(network_of(bert), shop)
+    with torch.no_grad():
+        pair = plain.loss(left, right), plain.loss(left, right, questions=np.random.default_rng(0))
+    assert float(pair[0]) == float(pair[1])
+
+
+def test_the_generative_part_is_weighed_as_stated(decoder, shop):
+    left, right = np.arange(0, 8), np.arange(8, 16)
+    found = {}
+    with torch.no_grad():
+        for alpha in (1.0, 3.0):
+            learner = learner_of(network_of(decoder), shop, alpha=alpha)
+            found[alpha] = float(learner.loss(left, right, questions=np.random.default_rng(0)))
+        contrast = float(learner.loss(left, right))
+    generated = 2 * found[1.0] - contrast
+    assert found[3.0] == pytest.approx((contrast + 3 * generated) / 4, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["decoder", "bert"])
+def test_it_learns_what_goes_together(kind, shop, request):
+    learner = learner_of(network_of(request.getfixturevalue(kind)), shop)
+    pairs = co_occurrences(shop)
+    before = learner.network.encode(shop.texts)
+    losses = learner.steps(pairs.left, pairs.right, 40)
+    after = learner.network.encode(shop.texts)
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    colour = np.repeat(np.arange(4), 10)
+    same = colour[:, None] == colour
+    np.fill_diagonal(same, False)
+    other = colour[:, None] != colour
+
+    def apart(vectors):
+        alike = vectors @ vectors.T
+        return alike[same].mean() - alike[other].mean()
+
+    assert apart(after) > apart(before) + 0.1
+
+
+def test_only_what_is_named_shared_changes_and_a_twin_can_adopt_it(bert, shop):
+    network = network_of(bert)
+    frozen = {name: value.clone() for name, value in network.named_parameters() if not value.requires_grad}
+    learner = learner_of(network, shop)
+    assert [name for name, _ in learner.named_tuned()]
+    assert {name for name, _ in learner.named_tuned()} == set(network.shared_names())
+    pairs = co_occurrences(shop)
+    learner.steps(pairs.left, pairs.right, 2)
+    for name, value in network.named_parameters():
+        assert value.requires_grad or torch.equal(value, frozen[name])
+    twin = network_of(bert)
+    twin.load_shared(network.shared_state())
+    np.testing.assert_array_equal(twin.encode(shop.texts), network.encode(shop.texts))
+
+
+def test_a_layer_below_the_first_tuned_one_has_no_lora(bert):
+    names = network_of(bert, lora=LoraSettings(rank=2, first_layer=1)).shared_names()
+    assert any(".layer.1." in name for name in names)
+    assert not any(".layer.0." in name for name in names)
+    with pytest.raises(SpaceError, match="K331"):
+        network_of(bert, lora=LoraSettings(first_layer=2))
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step(bert, shop):
+    learner = learner_of(network_of(bert), shop)
+    with torch.no_grad():
+        learner.scale.fill_(float("nan"))
+    before = learner.network.shared_state()
+    with pytest.raises(RecommenderError, match="K464"):
+        learner.step(np.arange(0, 8), np.arange(8, 16))
+    for name, value in learner.network.shared_state().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_no_pairs_no_learning(bert, shop):
+    with pytest.raises(RecommenderError, match="K461"):
+        learner_of(network_of(bert), shop).steps(np.empty(0, np.int32), np.empty(0, np.int32), 1)
+
+
+def test_an_encoder_without_layers_cannot_be_tuned():
+    with pytest.raises(SpaceError, match="K318"):
+        TextNetwork(open_encoder("use-multilingual"))
