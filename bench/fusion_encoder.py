@@ -4,7 +4,7 @@
     python -m bench.fusion_encoder --state DIR --data DIR --datasets office --table
 
 Last event held out, 5 % of the catalogue withheld until the test, so that it is cold; whole catalogue ranked. Every arm
-is fitted on the training events alone and chosen on validation (networks: the epoch and one of two dropouts; item
+is fitted on the training events alone and chosen on validation (networks: the epoch and one of the dropouts; item
 models: their settings); the test set is read once per arm. `pre` arms begin with weights pre-trained on the training
 events of the other data sets named. Cells that are there are not measured again.
 """
@@ -18,18 +18,19 @@ from typing import Any
 
 import numpy as np
 
-from bench.fusion_data import SLICES, Cells, gains, kept_settings, latency, split_of, told
+from bench.fusion_data import SLICES, Cells, gains, kept_settings, latency, split_of, told, tuned_semantic
 from koinon.data import Domain, Split
 from koinon.evaluation import evaluate
 from koinon.recommenders import Recommender
-from koinon.recommenders.conventional import EASE, EaseConfig, Popularity, SemanticEaseConfig
+from koinon.recommenders.conventional import EASE, EaseConfig, Popularity, SemanticEASE, TextSimilarity
 from koinon.recommenders.fusion.feature_encoder import Initial, UniSRec, UniSRecConfig, pretrain
 from koinon.recommenders.sequential import SASRec, SASRecConfig, SequenceRecommender
-from koinon.recommenders.tuning import SemanticEaseFamily, tune
 from koinon.space import Space, open_space
 
-SHARED: dict[str, Any] = {"width": 64, "length": 20, "blocks": 2, "heads": 2, "loss": "full", "patience": 4}
-DROPOUTS = (0.2, 0.5)
+SHARED: dict[str, Any] = {
+    "width": 64, "length": 20, "blocks": 2, "heads": 2, "loss": "full", "learning_rate": 3e-3, "batch_users": 64,
+    "validate_every": 2, "patience": 3,
+}  # fmt: skip
 ARMS: dict[str, dict[str, Any]] = {
     "sasrec:ids": {"items": "ids"},
     "sasrec:texts": {"items": "texts"},
@@ -86,7 +87,7 @@ def network(arm: str, split: Split, space: Space, options: argparse.Namespace) -
     chosen: SequenceRecommender | None = None
     tried = {}
     seconds = 0.0
-    for dropout in DROPOUTS if arm != "pre:as it is" else DROPOUTS[:1]:
+    for dropout in map(float, options.dropouts.split(",")):
         settings = {**SHARED, "epochs": options.epochs, "dropout": dropout, **ARMS[arm]}
         model: SequenceRecommender
         if arm.startswith("sasrec"):
@@ -118,25 +119,20 @@ def network(arm: str, split: Split, space: Space, options: argparse.Namespace) -
     }
 
 
-def item_model(arm: str, split: Split, space: Space, seed: int) -> tuple[Recommender, dict[str, Any]]:
-    """Popularity; EASE as tuned for the baseline table; semantic EASE tuned from there on this split's validation."""
-    study, rng = split.train.name, np.random.default_rng(seed)
-    began = time.process_time()
-    found: dict[str, Any] = {}
+def item_model(arm: str, split: Split, space: Space, state: Path) -> tuple[Recommender, dict[str, Any]]:
+    """EASE has the settings of the baseline table; semantic EASE is tuned from there on this split's validation."""
     model: Recommender
     if arm == "popularity":
         model = Popularity()
+    elif arm == "text-similarity":
+        model = TextSimilarity()
     elif arm == "ease":
-        model = EASE(EaseConfig(**kept_settings(study, "ease")))
+        model = EASE(EaseConfig(**kept_settings(split.train.name, "ease")))
     else:
-        start = SemanticEaseConfig(**kept_settings(study, "semantic-ease"))
-        tuned = tune([SemanticEaseFamily(start)], split, space, rng=rng, budget=20, rows=2000)
-        found = {"validation": tuned.value, "tuning_cpu_seconds": time.process_time() - began}
-        found["settings"] = tuned.config.model_dump(exclude_defaults=True)
-        model = tuned.build()
+        model = SemanticEASE(tuned_semantic(split, space, state))
     began = time.process_time()
-    model.fit(split.train, space, rng=np.random.default_rng(seed))
-    return model, {**found, "train_cpu_seconds": time.process_time() - began}
+    model.fit(split.train, space, rng=np.random.default_rng(0))
+    return model, {"train_cpu_seconds": time.process_time() - began}
 
 
 def main() -> None:
@@ -145,8 +141,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of data sets that are not public downloads")
     parser.add_argument("--datasets", default="office")
     parser.add_argument("--pretrain", default="office,games,music,ml-100k-last", help="the target itself is left out")
-    parser.add_argument("--arms", default="popularity,ease,semantic-ease," + ",".join(ARMS))
-    parser.add_argument("--epochs", type=int, default=25)
+    parser.add_argument("--arms", default="popularity,text-similarity,ease,semantic-ease," + ",".join(ARMS))
+    parser.add_argument("--dropouts", default="0.2", help="tried on validation, e.g. 0.2,0.5")
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--pretrain-epochs", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--table", action="store_true", help="measure nothing, print what is there")
@@ -162,7 +159,7 @@ def main() -> None:
                 if arm in ARMS:
                     model, found = network(arm, split, space, options)
                 else:
-                    model, found = item_model(arm, split, space, options.seed)
+                    model, found = item_model(arm, split, space, options.state)
                 figures = evaluate(model, split.train, split.test, slices=SLICES)
                 found |= latency(model, split.test)
                 cells.keep(f"{name}/{arm}", found, figures)
