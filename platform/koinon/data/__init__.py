@@ -5,7 +5,7 @@ A partner is a folder with a ``partner.toml`` and a vault of canonical Parquet. 
 """
 
 from koinon.data.domain import Domain, Interactions
-from koinon.data.marks import Marks
+from koinon.data.marks import Context, Marks
 from koinon.data.partner import PartnerConfig
 from koinon.data.split import EvaluationSet, Split, SplitConfig
 from koinon.data.splitting import global_clock, make_split
@@ -13,6 +13,7 @@ from koinon.data.tables import Tables
 from koinon.data.vault import Vault
 
 __all__ = [
+    "Context",
     "Domain",
     "EvaluationSet",
     "Interactions",

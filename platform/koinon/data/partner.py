@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from koinon.config import Config, write_atomically
 from koinon.data.languages import is_language
+from koinon.data.tables import CONTEXT
 
 __all__ = [
     "CANONICAL_COLUMNS",
@@ -97,6 +98,11 @@ class Source(Config):
         return value
 
     @property
+    def mapped(self) -> dict[str, str]:
+        """Everything that is read: canonical column to the source's column."""
+        return self.columns
+
+    @property
     def label(self) -> str:
         """How faults name this source: the file's path, or the database's table without credentials."""
         if self.path is not None:
@@ -121,6 +127,22 @@ class EventSource(Source):
     """strptime format of textual times; ``None``: ISO 8601 and a few common ones."""
     kind: str = "event"
     """Kind of every event where no column gives it."""
+    context: dict[str, str] = Field(default_factory=dict)
+    """Circumstances of an event (device, place, occasion), as text: a name of small letters, digits and underscores to
+    the source's column. Sequence models may read them (``marks``)."""
+
+    @field_validator("context")
+    @classmethod
+    def _plain_names(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+                raise ValueError(f"{name!r} is no name: take small letters, digits and underscores")
+        return value
+
+    @property
+    def mapped(self) -> dict[str, str]:
+        """As :attr:`Source.mapped`, circumstances by their canonical names."""
+        return self.columns | {CONTEXT + name: column for name, column in self.context.items()}
 
 
 class UserSource(Source):

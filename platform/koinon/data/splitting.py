@@ -11,15 +11,16 @@ import polars as pl
 from numpy.typing import NDArray
 
 from koinon.data.domain import Domain, Interactions
-from koinon.data.marks import PSEUDO, Marks
+from koinon.data.marks import PSEUDO, Context, Marks
 from koinon.data.split import EvaluationSet, Split, SplitConfig
-from koinon.data.tables import Tables
+from koinon.data.tables import CONTEXT, Tables, context_columns
 from koinon.errors import DataError
 
 __all__ = ["global_clock", "make_split", "stable_unit"]
 
 TRAIN, VALIDATION, TEST, WITHHELD = 0, 1, 2, 3
 _COLD_HISTORY = 2
+_MILLISECONDS = pl.col("timestamp").dt.epoch("ms")
 
 Labels = NDArray[np.int8]
 
@@ -80,10 +81,10 @@ class _Indexed:
 def make_split(name: str, tables: Tables, config: SplitConfig) -> Split:
     """Divide one partner's events.
 
-    A person's repeated events with one item count once, as the first of them (its time, kind and weight); rows of the
-    kind ``pseudo`` do not count. The catalogue
-    holds the items with at least ``minimum_item_events`` such events. A share ``cold_items`` of it, chosen by a stable
-    hash of seed, partner and item id, loses its training events. Items and users are indexed in the order of their ids.
+    A person's repeated events with one item count once, as the first of them (its time, kind, weight and context); rows
+    of the kind ``pseudo`` do not count. The catalogue holds the items with at least ``minimum_item_events`` events so
+    counted. A share ``cold_items`` of it, chosen by a stable hash of seed, partner and item id, loses its training
+    events. Items and users are indexed in the order of their ids.
 
     ``time``
         Events before ``validation_from`` train, then validate, from ``test_from`` on test. A request carries the time
@@ -160,7 +161,7 @@ def _index(name: str, tables: Tables, config: SplitConfig, protocol: str) -> _In
     pairs = (
         tables.events.lazy()
         .filter(pl.col("kind").ne_missing(PSEUDO))
-        .select("user_id", "item_id", "kind", "weight", time=pl.col("timestamp").dt.epoch("ms"))
+        .select("user_id", "item_id", "kind", "weight", *context_columns(tables.events), time=_MILLISECONDS)
         .with_row_index("row")
         .sort("time", "row")
         .unique(["user_id", "item_id"], keep="first", maintain_order=True)
@@ -194,9 +195,20 @@ def _index(name: str, tables: Tables, config: SplitConfig, protocol: str) -> _In
 
 
 def _marks(pairs: pl.DataFrame) -> Marks:
-    kinds = pairs["kind"].unique().drop_nulls().sort().to_list()
-    kind = pairs["kind"].replace_strict(kinds, range(len(kinds)), default=-1, return_dtype=pl.Int16)
-    return Marks(kind.to_numpy(), pairs["weight"].cast(pl.Float32).fill_null(np.nan).to_numpy(), tuple(kinds))
+    kinds, kind = _coded(pairs["kind"])
+    context = {}
+    for name in context_columns(pairs):
+        values, code = _coded(pairs[name])
+        context[name.removeprefix(CONTEXT)] = Context(code, values)
+    weight = pairs["weight"].cast(pl.Float32).fill_null(np.nan).to_numpy()
+    return Marks(kind.astype(np.int16), weight, kinds, context)
+
+
+def _coded(column: pl.Series) -> tuple[tuple[str, ...], NDArray[np.int32]]:
+    """What occurs, in alphabetical order, and each row's place in it; -1 where it is empty."""
+    values = column.unique().drop_nulls().sort().to_list()
+    code = column.replace_strict(values, range(len(values)), default=-1, return_dtype=pl.Int32)
+    return tuple(values), code.to_numpy()
 
 
 def _by_time(name: str, events: Interactions, config: SplitConfig) -> Labels:

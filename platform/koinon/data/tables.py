@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-__all__ = ["EVENT_SCHEMA", "ITEM_SCHEMA", "Tables"]
+__all__ = ["CONTEXT", "EVENT_SCHEMA", "ITEM_SCHEMA", "Tables", "context_columns"]
 
 ITEM_SCHEMA: dict[str, pl.DataType] = {
     "item_id": pl.String(),
@@ -28,6 +28,13 @@ EVENT_SCHEMA: dict[str, pl.DataType] = {
     "weight": pl.Float32(),
 }
 """One row per event. ``timestamp`` is null throughout where the source has none. ``kind``: e.g. ``rating``"""
+CONTEXT = "context."
+"""Events may have further text columns of this prefix, null where not known: ``context.device``."""
+
+
+def context_columns(events: pl.DataFrame) -> list[str]:
+    """Names of the columns that tell events' circumstances, with their prefix, in alphabetical order."""
+    return sorted(name for name in events.columns if name.startswith(CONTEXT))
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class Tables:
     items
         Columns of :data:`ITEM_SCHEMA`; ``item_id`` unique.
     events
-        Columns of :data:`EVENT_SCHEMA`; every item is in ``items``.
+        Columns of :data:`EVENT_SCHEMA`, then any that :data:`CONTEXT` begins; every item is in ``items``.
     users
         ``user_id`` (unique) and declared attributes as strings or numbers; may hold no attribute columns.
     """

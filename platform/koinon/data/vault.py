@@ -20,7 +20,7 @@ import polars as pl
 
 from koinon.config import atomic_path, write_atomically
 from koinon.data.partner import PARTNER_FILE, PartnerConfig
-from koinon.data.tables import EVENT_SCHEMA, ITEM_SCHEMA, Tables
+from koinon.data.tables import EVENT_SCHEMA, ITEM_SCHEMA, Tables, context_columns
 from koinon.errors import ConfigError, DataError, ResourceError
 
 if TYPE_CHECKING:
@@ -311,7 +311,8 @@ def _sha256(path: Path) -> str:
 
 def _check_canonical(tables: Tables) -> None:
     """Refuse tables that are not canonical (K208); a program wrote them, so nothing is quarantined."""
-    for name, frame, schema in (("items", tables.items, ITEM_SCHEMA), ("events", tables.events, EVENT_SCHEMA)):
+    told = EVENT_SCHEMA | {name: pl.String() for name in context_columns(tables.events)}
+    for name, frame, schema in (("items", tables.items, ITEM_SCHEMA), ("events", tables.events, told)):
         if dict(frame.schema) != schema:
             _refuse(f"{name}: columns are {dict(frame.schema)}, expected {schema}")
     if tables.users.schema.get("user_id") != pl.String():

@@ -50,7 +50,7 @@ class Request:
     times
         ``int64[n]`` when each event of ``history`` happened, same unit; ``None`` where that is not known.
     marks
-        Kinds and weights of the events of ``history``, ``n`` of them; ``None`` where they are not known.
+        Kinds, weights and contexts of the events of ``history``, ``n`` of them; ``None`` where they are not known.
     """
 
     history: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, dtype=np.int32))

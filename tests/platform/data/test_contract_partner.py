@@ -57,6 +57,7 @@ def test_remarks_stand_beside_their_lines_and_do_not_change_what_is_read(tmp_pat
         ('[sources.events]\nurl = "sqlite:///x"', "`table` or `query`"),
         ('[sources.events]\npath = "e.csv"\nencoding = "utf-9"', "utf-9"),
         ('[sources.events]\npath = "e.csv"\ncolumns = {user_id = "u"}', "map item_id"),
+        ('[sources.events]\npath = "e.csv"\ncontext = {"Used On" = "d"}', "Used On"),
     ],
 )
 def test_a_line_that_cannot_be_meant_is_named(tmp_path: Path, line: str, complaint: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from koinon.data import Vault
+from koinon.data import SplitConfig, Vault, make_split
 from koinon.data.faults import FAULTS, QUARANTINE_SCHEMA
 from koinon.data.tables import EVENT_SCHEMA, ITEM_SCHEMA
 from koinon.errors import DataError
@@ -48,6 +48,41 @@ def test_local_times_are_read_in_the_partners_zone_and_others_as_they_say(shop: 
     assert moments["k1", "b1"] == datetime(2024, 3, 1, 9, tzinfo=UTC)
     assert moments["k3", "b2"] == datetime(2024, 7, 1, 10, tzinfo=UTC)
     assert moments["k2", "b3"] == datetime(2024, 2, 2, 9, 30, tzinfo=UTC)
+
+
+def test_the_context_of_events_is_kept_in_the_vault_and_divided_with_them(shop: Shop) -> None:
+    lines = shop.EVENTS.splitlines()
+    told = ["geraet", "Telefon", "", " Rechner ", "Telefon", "null"]
+    events = "".join(f"{line},{word}\n" for line, word in zip(lines, told, strict=True))
+    declared = ("[sources.users]\npath", '[sources.events.context]\ndevice = "geraet"\n\n[sources.users]\npath')
+    folder = shop(events=events, edit=declared)
+    assert Vault.ingest(folder, now=NOW).quarantined == 0
+    tables = Vault(folder).tables()
+    assert dict(tables.events.schema) == {**EVENT_SCHEMA, "context.device": pl.String()}
+    devices = {(row["user_id"], row["item_id"]): row["context.device"] for row in tables.events.to_dicts()}
+    pairs = [("k1", "b1"), ("k1", "b2"), ("k2", "b1"), ("k2", "b3"), ("k3", "b2")]
+    assert devices == dict(zip(pairs, ["Telefon", None, "Rechner", "Telefon", None], strict=True))
+    split = make_split("buecher", tables, SplitConfig(protocol="holdout", minimum_item_events=1, cold_items=0.0))
+    context = split.events.marks.context["device"]
+    assert [context.values[code] if code >= 0 else None for code in context.code] == [
+        devices[split.train.user_ids[user], split.train.items["item_id"][int(item)]]
+        for user, item in zip(split.events.user, split.events.item, strict=True)
+    ]
+
+
+def test_a_context_column_that_is_not_there_or_holds_nothing(shop: Shop) -> None:
+    declared = ("[sources.users]\npath", '[sources.events.context]\ndevice = "geraet"\n\n[sources.users]\npath')
+    with pytest.raises(DataError, match=r"K205.*geraet"):
+        Vault.ingest(shop(edit=declared), now=NOW)
+    lines = shop.EVENTS.splitlines()
+    folder = shop(
+        events="".join(f"{line},{'' if row else 'geraet'}\n" for row, line in enumerate(lines)), edit=declared
+    )
+    Vault.ingest(folder, now=NOW)
+    tables = Vault(folder).tables()
+    split = make_split("buecher", tables, SplitConfig(protocol="holdout", minimum_item_events=1, cold_items=0.0))
+    assert split.events.marks.context["device"].values == ()
+    assert (split.events.marks.context["device"].code == -1).all()
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def ingest(vault: Vault, *, now: int | None, progress: Progress | None) -> Inges
 
 
 def _mapped(vault: Vault, source: Source) -> MappedTable:
-    raw: RawTable = read_source(vault.root, source, list(source.columns.values()))
+    raw: RawTable = read_source(vault.root, source, list(source.mapped.values()))
     return MappedTable.of(raw, source)
 
 

@@ -19,7 +19,7 @@ from koinon.data.ingest.values import (
 )
 from koinon.data.languages import canonical_language
 from koinon.data.partner import CANONICAL_COLUMNS, EventSource, ItemSource, PartnerConfig, Source, template_fields
-from koinon.data.tables import EVENT_SCHEMA, ITEM_SCHEMA
+from koinon.data.tables import CONTEXT, EVENT_SCHEMA, ITEM_SCHEMA, context_columns
 from koinon.data.validate import Prepared
 
 __all__ = [
@@ -64,9 +64,9 @@ class MappedTable:
     @classmethod
     def of(cls, raw: RawTable, source: Source) -> MappedTable:
         """Name a source's columns canonically."""
-        typed = raw.frame.select(pl.col(theirs).alias(ours) for ours, theirs in source.columns.items())
+        typed = raw.frame.select(pl.col(theirs).alias(ours) for ours, theirs in source.mapped.items())
         text = pl.DataFrame([as_text(column) for column in typed])
-        return cls(raw.label, raw.malformed, raw.frame[ROW], typed, text, dict(source.columns))
+        return cls(raw.label, raw.malformed, raw.frame[ROW], typed, text, dict(source.mapped))
 
     def take(self, keep: pl.Series) -> MappedTable:
         """The rows of a mask."""
@@ -151,6 +151,7 @@ def prepare_events(events: MappedTable, config: PartnerConfig, source: EventSour
             "timestamp:readable": times["readable"],
             "timestamp:one_unit": times["one_unit"],
             "user_id:decoded": events.decoded(),
+            **{CONTEXT + name: without_placeholders(events.column(CONTEXT + name)) for name in source.context},
         }
     )
     return events.prepared("events", frame)
@@ -172,12 +173,13 @@ def canonical_items(kept: pl.DataFrame) -> pl.DataFrame:
 
 
 def canonical_events(kept: pl.DataFrame) -> pl.DataFrame:
-    """Judged events as :data:`koinon.data.tables.EVENT_SCHEMA`, each user's in order of time, place, source row."""
+    """Judged events as :class:`koinon.data.tables.Tables` has them, each user's in order of time, place, source row."""
+    context = context_columns(kept)
     return (
         kept.sort("user_id", "timestamp", "order", maintain_order=True)
         .with_columns(pl.col("timestamp").cast(pl.Datetime("ms")).dt.replace_time_zone("UTC"))
         .with_columns(pl.col("weight").fill_null(1.0))
-        .select(list(EVENT_SCHEMA))
+        .select([*EVENT_SCHEMA, *context])
         .cast(EVENT_SCHEMA)  # type: ignore[arg-type]
     )
 

@@ -258,10 +258,12 @@ class _Loop:
         self._close_epoch()
 
     def _step(self, chosen: Examples) -> tuple[float, int]:
+        before = self._draws()
         loss, rows = self.loss(chosen)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if not loss_is_finite(loss, self.network):
+            self._keep(before)
             raise RecommenderError(
                 "K470",
                 f"The loss or its gradient is not finite in epoch {self.state.epoch + 1}, batch {self.state.step + 1} "
@@ -320,16 +322,22 @@ class _Loop:
         if monotonic() - self._kept >= self.course.checkpoint_seconds:
             self._keep()
 
-    def _keep(self) -> None:
+    def _draws(self) -> dict[str, Tensor | None]:
+        """Where the random generators stand."""
+        return {
+            "rng": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state(self.device) if self.generators else None,
+        }
+
+    def _keep(self, draws: dict[str, Tensor | None] | None = None) -> None:
         if self.checkpoint is None:
             return
         kept = {
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "best": self.best,
-            "rng": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state(self.device) if self.generators else None,
             "state": asdict(self.state),
+            **(draws or self._draws()),
         }
         save_checkpoint(self.checkpoint, kept, self.fingerprint)
         self._kept = monotonic()

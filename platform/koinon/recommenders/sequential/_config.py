@@ -59,8 +59,9 @@ class SequenceConfig(TrainingConfig):
     gaps: bool = False
     """Tell every event how long it came after the one before, by a small embedding of the time gap's bucket."""
     marks: Marked = Field(default="none", exclude_if=lambda told: told == "none")
-    """Tell every event's kind, its weight (rating, plays), or both, by a vector for each kind and each level of
-    weight. Left out of what is written where it is ``none``, so that what was kept before it was there stays valid."""
+    """Tell every event's kind, its weight (rating, plays), its contexts (device, place), or several of these, by a
+    vector for each kind, each level of weight and each value of a context. Left out of what is written where it is
+    ``none``, so that what was kept before it was there stays valid."""
     loss: Loss = "sampled"
     negatives: int = Field(default=128, ge=1)
     """Items drawn for each row, for ``sampled`` and ``bce``."""

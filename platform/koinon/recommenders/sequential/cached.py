@@ -6,6 +6,7 @@ next is known only when that has happened: the newest event is kept aside and wo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -69,7 +70,13 @@ class HistoryCache:
         self._pasts = [Past(keys[None], values[None]) for keys, values in pasts]
 
     def append(
-        self, item: int, time: int | None = None, *, kind: str | None = None, weight: float | None = None
+        self,
+        item: int,
+        time: int | None = None,
+        *,
+        kind: str | None = None,
+        weight: float | None = None,
+        context: Mapping[str, str] | None = None,
     ) -> None:
         """Take in an event, as if it had stood in the history from the start.
 
@@ -79,7 +86,7 @@ class HistoryCache:
             Of the catalogue; any other is skipped.
         time
             Milliseconds since 1970 UTC; ``None``: when the request was made.
-        kind, weight
+        kind, weight, context
             The event's marks; ``None``: not known. Without effect where the network is not told them.
 
         Where the history is full its oldest event falls out and every place shifts, and where the event is older than
@@ -92,7 +99,8 @@ class HistoryCache:
         full = len(self) == self._network.config.length
         if not (late or full) and len(self):
             self._pasts = self._settled(seconds)[1]
-        words = None if self._words is None else self._words.read(Marks.of([kind], [weight]), 1)
+        circumstances = {name: [value] for name, value in (context or {}).items()}
+        words = None if self._words is None else self._words.read(Marks.of([kind], [weight], circumstances), 1)
         self.history = self.history.then(item, seconds, words)
         if late or full:
             order = np.argsort(self.history.times, kind="stable")[-self._network.config.length :]

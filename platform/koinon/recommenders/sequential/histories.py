@@ -89,7 +89,7 @@ class History:
     asked
         Second at which the request is made.
     marks
-        ``int64[n, 2]``: words of kinds and weights; ``None`` where they are not told.
+        ``int64[n, 2 + contexts]``: words of kinds, weights and contexts; ``None`` where they are not told.
     """
 
     items: NDArray[np.int64]

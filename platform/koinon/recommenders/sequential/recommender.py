@@ -254,7 +254,8 @@ class SequenceRecommender(Ranked):
         for array in (domain.events.user, domain.events.item, domain.events.time):
             digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
         if self._words is not None:
-            digest.update(json.dumps(self._words.kinds).encode() + self._words.levels.tobytes())
+            told = json.dumps([self._words.kinds, self._words.context])
+            digest.update(told.encode() + self._words.levels.tobytes())
             digest.update(self._words.read(domain.events.marks, len(domain.events)).tobytes())
         return digest.hexdigest()
 

@@ -1,4 +1,4 @@
-"""Kinds and weights of events as inputs: learned from, kept, served, and left out where they are not asked for."""
+"""Kinds, weights and contexts of events as inputs: learned from, kept, served, and left out where not asked for."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from koinon.data import Interactions, Marks
+from koinon.data import Context, Interactions, Marks
 from koinon.evaluation import evaluate
 from koinon.evaluation.protocol import requests_of
 from koinon.recommenders import Request
-from koinon.recommenders.sequential import HSTU, HSTUConfig, SASRec, SASRecConfig
+from koinon.recommenders.sequential import HSTU, HSTUConfig, SASRec, SASRecConfig, side
 from koinon.recommenders.sequential.side import LEVELS, MarkWords
 from koinon.recommenders.store import load, save
 
@@ -42,7 +42,7 @@ def told(make_domain):
     domain = make_domain(histories, ITEMS)
     weight = np.array(weights, dtype=np.float32)
     kind = (weight > 3).astype(np.int16)
-    marks = Marks(kind, weight, ("skip", "play"))
+    marks = Marks(kind, weight, ("skip", "play"), {"mood": Context(kind.astype(np.int32), ("sad", "glad"))})
     return domain.with_events(replace(domain.events, marks=marks)), liked, disliked
 
 
@@ -50,12 +50,16 @@ def ask(items, marks):
     return Request(history=np.array(items, dtype=np.int32), marks=marks, times=np.arange(len(items)) * 60_000)
 
 
-@pytest.mark.parametrize(("kind", "marks"), [("hstu", "weight"), ("hstu", "kind"), ("sasrec", "kind+weight")])
+@pytest.mark.parametrize(
+    ("kind", "marks"), [("hstu", "weight"), ("hstu", "kind"), ("sasrec", "kind+weight"), ("hstu", "context")]
+)
 def test_what_comes_next_is_learned_from_how_the_last_thing_was_liked(told, kind, marks):
     domain, liked, disliked = told
     model = model_of(kind, marks=marks).fit(domain, None, rng=np.random.default_rng(0))
-    well = model.score([ask([item], Marks.of(["play"], [5.0])) for item in range(ITEMS)])
-    badly = model.score([ask([item], Marks.of(["skip"], [1.0])) for item in range(ITEMS)])
+    well, badly = (
+        model.score([ask([item], Marks.of([kind], [weight], {"mood": [mood]})) for item in range(ITEMS)])
+        for kind, weight, mood in (("play", 5.0, "glad"), ("skip", 1.0, "sad"))
+    )
     row = np.arange(ITEMS)
     apart = liked != disliked
     right = (well[row, liked] > well[row, disliked]) & (badly[row, disliked] > badly[row, liked])
@@ -65,9 +69,9 @@ def test_what_comes_next_is_learned_from_how_the_last_thing_was_liked(told, kind
 @pytest.mark.parametrize("kind", ["hstu", "sasrec"])
 def test_kept_and_brought_back_it_reads_marks_the_same(told, tmp_path, kind):
     domain = told[0]
-    model = model_of(kind, epochs=1, marks="kind+weight").fit(domain, None, rng=np.random.default_rng(0))
+    model = model_of(kind, epochs=1, marks="kind+weight+context").fit(domain, None, rng=np.random.default_rng(0))
     save(model, tmp_path, domain)
-    requests = [ask([3, 4], Marks.of(["play", None], [1.0, None])), ask([3, 4], None)]
+    requests = [ask([3, 4], Marks.of(["play", None], [1.0, None], {"mood": ["sad", None]})), ask([3, 4], None)]
     np.testing.assert_array_equal(load(tmp_path, domain).score(requests), model.score(requests))
 
 
@@ -78,6 +82,30 @@ def test_unknown_kinds_and_weights_say_nothing_and_others_count_as_the_nearest(t
     read = words.read(Marks.of(["play", "bought", None, "skip"], [9.0, -3.0, None, 2.9]), 4)
     assert read.tolist() == [[2, 4], [0, 3], [0, 0], [1, 3]]
     assert words.read(None, 2).tolist() == [[0, 0], [0, 0]]
+
+
+def test_contexts_have_words_by_their_names_and_what_training_did_not_know_says_nothing(told):
+    events = told[0].events
+    code = np.zeros(len(events), dtype=np.int32)
+    code[:3] = (1, 1, -1)
+    context = {"place": Context(code, ("home", "train", "moon")), **events.marks.context}
+    words = MarkWords.of(replace(events, marks=replace(events.marks, context=context)), "kind+context")
+    assert {name: set(values) for name, values in words.context.items()} == {
+        "mood": {"sad", "glad"}, "place": {"home", "train"},
+    }  # fmt: skip
+    asked = {"place": ["train", "moon", None, "home"], "weather": ["dry"] * 4}
+    read = words.read(Marks.of(["play", None, None, None], [None] * 4, asked), 4)
+    assert read.tolist() == [[2, 0, 0, 6], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 5]]
+    assert MarkWords.of_state(words.state()).context == words.context
+    assert MarkWords.of(events, "weight").context == {}
+
+
+def test_of_a_context_with_many_values_the_frequent_ones_have_words(told, monkeypatch):
+    monkeypatch.setattr(side, "VALUES", 2)
+    events = told[0].events
+    code = np.repeat([0, 1, 2], [10, len(events) - 30, 20]).astype(np.int32)
+    marks = replace(events.marks, context={"place": Context(code, ("a", "b", "c"))})
+    assert MarkWords.of(replace(events, marks=marks), "context").context == {"place": ("b", "c")}
 
 
 def test_a_request_without_marks_scores_as_one_of_which_nothing_is_known(told):
@@ -106,7 +134,7 @@ def test_marks_follow_their_events_when_a_history_is_put_in_order(told):
 
 @pytest.mark.parametrize("length", [1, 2, 6, 15])
 def test_a_kept_history_with_marks_scores_as_a_full_pass(told, length):
-    model = model_of("hstu", epochs=1, marks="kind+weight", ranking_negatives=4).fit(
+    model = model_of("hstu", epochs=1, marks="kind+weight+context", ranking_negatives=4).fit(
         told[0], None, rng=np.random.default_rng(0)
     )
     with torch.no_grad():
@@ -114,10 +142,12 @@ def test_a_kept_history_with_marks_scores_as_a_full_pass(told, length):
     rng = np.random.default_rng(length)
     items, weights = rng.integers(ITEMS, size=length), rng.choice([1.0, 5.0], size=length)
     kinds = rng.choice(["skip", "play"], size=length)
-    whole = ask(items, Marks.of(kinds.tolist(), weights.tolist()))
+    moods = rng.choice(["sad", "glad"], size=length).tolist()
+    whole = ask(items, Marks.of(kinds.tolist(), weights.tolist(), {"mood": moods}))
     read, grown = model.remember(whole), model.remember(ask([], None))
     for place in range(length):
-        grown.append(int(items[place]), 60_000 * place, kind=str(kinds[place]), weight=float(weights[place]))
+        told_of = {"kind": str(kinds[place]), "weight": float(weights[place]), "context": {"mood": moods[place]}}
+        grown.append(int(items[place]), 60_000 * place, **told_of)
     for cache in (read, grown):
         np.testing.assert_allclose(model.score_state(cache), model.score([whole])[0], atol=1e-5)
     np.testing.assert_allclose(grown.rank(np.arange(ITEMS)), read.rank(np.arange(ITEMS)), atol=1e-5)

@@ -116,9 +116,10 @@ def test_a_truncated_checkpoint_is_refused(tmp_path, cut):
         train(checkpoint, config)
 
 
-def test_a_loss_that_is_not_finite_stops_names_the_batch_and_keeps_the_state_before(tmp_path):
+@pytest.mark.parametrize("seconds", [0.0, 3600.0])
+def test_a_loss_that_is_not_finite_stops_names_the_batch_and_keeps_the_state_before(tmp_path, undisturbed, seconds):
     checkpoint, calls = tmp_path / "checkpoint", []
-    model = HSTU(CONFIG)
+    model = HSTU(CONFIG.model_copy(update={"checkpoint_seconds": seconds}))
     build = model.build
 
     def poisoned(items, *, timed):
@@ -134,13 +135,17 @@ def test_a_loss_that_is_not_finite_stops_names_the_batch_and_keeps_the_state_bef
 
     model.build = poisoned
     with pytest.raises(RecommenderError, match=r"K470.*epoch 2, batch 3 of 5") as caught:
-        model.fit(domain(), None, rng=np.random.default_rng(0), checkpoint=checkpoint)
+        model.fit(
+            domain(), None, rng=np.random.default_rng(0), checkpoint=checkpoint,
+            validate=lambda model: float(model.network.items.vectors.detach().std()),
+        )  # fmt: skip
     assert caught.value.code == "K470"
     kept = torch.load(io.BytesIO(checkpoint.read_bytes().partition(b"\n")[2]), weights_only=True)
     assert (kept["state"]["epoch"], kept["state"]["step"]) == (1, 2)
     for name, value in model.network.state_dict().items():
         assert torch.isfinite(value).all()
         assert torch.equal(value, kept["network"][name])
+    assert_equal(train(checkpoint), undisturbed)  # without the poison it goes on as if nothing had been
 
 
 def test_training_stops_when_validation_no_longer_gains_and_keeps_the_best():
