@@ -18,8 +18,8 @@ from koinon.config import write_atomically
 from koinon.data import EvaluationSet, Split
 from koinon.evaluation import Evaluation, holm, paired_gain, requests_of
 from koinon.recommenders import Recommender
-from koinon.recommenders.conventional import SemanticEaseConfig
-from koinon.recommenders.tuning import SemanticEaseFamily, tune
+from koinon.recommenders.conventional import SemanticEASE, SemanticEaseConfig
+from koinon.recommenders.tuning import Axis, Validator, descend
 from koinon.space import Space
 
 __all__ = ["SLICES", "Cells", "gains", "kept_settings", "latency", "split_of", "told", "tuned_semantic", "withheld"]
@@ -68,15 +68,29 @@ def kept_settings(study: str, column: str) -> dict[str, Any]:
     return found
 
 
-def tuned_semantic(split: Split, space: Space, folder: Path, *, budget: int = 20) -> SemanticEaseConfig:
-    """Settings of semantic EASE, from those of the baseline table on, tuned on this split's validation; kept."""
+def tuned_semantic(split: Split, space: Space, folder: Path) -> SemanticEaseConfig:
+    """Semantic EASE's settings: those of the baseline table, and what its texts count tuned on this split; kept."""
     path = folder / "semantic-ease" / f"{split.train.name}.json"
     if not path.exists():
         start = SemanticEaseConfig(**kept_settings(split.train.name, "semantic-ease"))
-        rng = np.random.default_rng(0)
-        tuned = tune([SemanticEaseFamily(start)], split, space, rng=rng, budget=budget, rows=1500)
-        write_atomically(path, tuned.config.model_dump_json(indent=1) + "\n")
+        validator = Validator(split.train, split.validation, "ndcg@10", np.random.default_rng(0), 2000)
+
+        def values(config: SemanticEaseConfig) -> np.ndarray:
+            model = SemanticEASE(config).fit(split.train, space, rng=np.random.default_rng(0))
+            return validator.values(model.score(validator.requests))
+
+        best, _ = descend("semantic-ease", start, TEXT_AXES, values, budget=12, caution=0.5)
+        assert isinstance(best, SemanticEaseConfig)
+        write_atomically(path, best.model_dump_json(indent=1) + "\n")
     return SemanticEaseConfig.model_validate_json(path.read_text())
+
+
+TEXT_AXES = (
+    Axis("cold_weight", (0.03, 0.3, 1.0)),
+    Axis("cold_blend", (0.3, 1.0, 3.0)),
+    Axis("beta", (0.5, 2.0, 4.0), relative=True),
+    Axis("cold_weight", (0.5, 2.0), relative=True),
+)
 
 
 def latency(model: Recommender, rows: EvaluationSet, *, count: int = 100, seed: int = 0) -> dict[str, float]:
