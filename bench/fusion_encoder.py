@@ -49,11 +49,11 @@ CAPS = {"games": 3000}
 def initial(options: argparse.Namespace, without: str, space: Space) -> tuple[Initial, dict[str, Any]]:
     """Weights pre-trained on the other data sets, kept in the folder of states."""
     others = [name for name in options.pretrain.split(",") if name != without]
-    path = options.state / "pretrained" / f"{'+'.join(others)}-{options.seed}.safetensors"
+    path = options.state / "pretrained" / f"{'+'.join(others)}-{options.experts}-{options.seed}.safetensors"
     began = time.process_time()
     if not path.exists():
         domains = [_capped(split_of(name, options.data).train, CAPS.get(name), options.seed) for name in others]
-        config = UniSRecConfig(**SHARED, dropout=0.2, epochs=options.pretrain_epochs)
+        config = UniSRecConfig(**SHARED, dropout=0.2, epochs=options.pretrain_epochs, experts=options.experts)
         path.parent.mkdir(parents=True, exist_ok=True)
         given = pretrain(
             domains, space, config, rng=np.random.default_rng(options.seed),
@@ -93,7 +93,7 @@ def network(arm: str, split: Split, space: Space, options: argparse.Namespace) -
         if arm.startswith("sasrec"):
             model = SASRec(SASRecConfig(**settings))
         else:
-            model = UniSRec(UniSRecConfig(**settings), initial=given)
+            model = UniSRec(UniSRecConfig(**settings, experts=options.experts), initial=given)
         began = time.process_time()
         model.fit(
             split.train, space, rng=np.random.default_rng(options.seed), validation=split.validation,
@@ -143,7 +143,8 @@ def main() -> None:
     parser.add_argument("--pretrain", default="office,games,music,ml-100k-last", help="the target itself is left out")
     parser.add_argument("--arms", default="popularity,text-similarity,ease,semantic-ease," + ",".join(ARMS))
     parser.add_argument("--dropouts", default="0.2", help="tried on validation, e.g. 0.2,0.5")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--experts", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=14)
     parser.add_argument("--pretrain-epochs", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--table", action="store_true", help="measure nothing, print what is there")

@@ -12,6 +12,7 @@ from koinon.recommenders.fusion.feature_encoder import AdaptorItems, Initial, Un
 from koinon.recommenders.fusion.feature_encoder.networks import thinned
 from koinon.recommenders.sequential.histories import Histories
 from koinon.recommenders.store import load, save
+from koinon.recommenders.training import train
 
 RNG = np.random.default_rng
 SMALL = {"width": 16, "length": 8, "blocks": 1, "experts": 3, "epochs": 2, "batch_users": 32, "dropout": 0.0}
@@ -239,6 +240,16 @@ def test_a_training_goes_on_only_from_the_weights_it_began_with(begun, here, wor
     UniSRec(config()).fit(here, word_space, rng=RNG(0), checkpoint=tmp_path / "kept")
     with pytest.raises(RecommenderError, match="K471"):
         UniSRec(config(), initial=begun).fit(here, word_space, rng=RNG(0), checkpoint=tmp_path / "kept")
+
+
+def test_it_is_trained_twice_like_other_networks_and_begins_with_the_same_weights(shop, word_space, tmp_path):
+    pretrain([shop.train], word_space, config(), rng=RNG(0)).save(tmp_path / "begun")
+    asked = config(initial=str(tmp_path / "begun"), tune="adaptor")
+    trained = train("unisrec", asked, shop, word_space, folder=tmp_path / "trained")
+    assert trained.report["config"]["initial"] == str(tmp_path / "begun")
+    before, after = Initial.load(tmp_path / "begun"), Initial.of(trained.recommender.network, word_space, "sasrec")
+    np.testing.assert_array_equal(after.arrays["sequence.norm.weight"], before.arrays["sequence.norm.weight"])
+    assert not np.array_equal(after.arrays["adaptor.maps"], before.arrays["adaptor.maps"])
 
 
 def test_pooled_domains_share_nobody_and_nothing(here, there):
