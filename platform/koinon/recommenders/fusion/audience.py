@@ -162,7 +162,7 @@ def audience(domain: Domain, space: Space | None, config: PseudoConfig, judge: J
         nothing = np.empty(0, dtype=np.int32)
         return PseudoEvents(nothing, nothing, np.empty(0, dtype=np.float32))
     rng = np.random.default_rng(config.seed)
-    people = np.sort(rng.choice(able, size=min(config.people, len(able)), replace=False)).astype(np.int32)
+    people = rng.permutation(able)[: config.people].astype(np.int32)  # a larger sample begins with the smaller one
     asked = judge or _judge(domain, space, config)
     fits = np.stack([asked.judge(domain, domain.history(int(person)), cold) for person in people])
     return takers_of(fits, people, cold, config.takers)
