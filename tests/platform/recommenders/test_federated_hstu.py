@@ -129,6 +129,19 @@ class TestRounds:
         assert int(learner.state()["steps"][0]) == 2
         assert np.abs(given.arrays["positions"]).max() > 0
 
+    def test_a_loss_that_is_not_finite_names_the_step_sends_nothing_and_leaves_what_was_kept(self, shop, word_space):
+        plan, release = first({**SMALL, "batch_users": 8}, word_space)
+        _, before = ask(plan, release, shop.train, word_space)
+        kept = before.state()
+        wild = HSTUPlan(plan.config.model_copy(update={"learning_rate": 1e30}))
+        learner = FederatedHSTU(wild.config)
+        learner.attach(shop.train, word_space)
+        learner.restore(kept, shop.train, word_space)
+        with pytest.raises(RecommenderError, match=r"K470.*step \d+"):
+            learner.contribute(shop.train, release, wild.task(release, 2))
+        assert learner.state().keys() == kept.keys()
+        assert all(array is kept[name] for name, array in learner.state().items())
+
     def test_one_with_nobody_to_learn_from_sends_zeros_and_counts_nothing(self, shop, word_space):
         nobody = replace(shop.train, events=shop.train.events.take(np.zeros(len(shop.train.events), dtype=bool)))
         plan, release = first(SMALL, word_space)
