@@ -50,6 +50,7 @@ REGISTRY: dict[str, str] = {
     "deepfm": "koinon.recommenders.clicks.recommender:DeepFMRanker",
     "dcnv2": "koinon.recommenders.clicks.recommender:DCNv2Ranker",
     "autoint": "koinon.recommenders.clicks.recommender:AutoIntRanker",
+    "asking": "koinon.recommenders.fusion.wishes:Asking",
     "kar": "koinon.recommenders.fusion.kar:KAR",
     "pseudo": "koinon.recommenders.fusion.pseudo:PseudoFeedback",
     "federated_popularity": "koinon.recommenders.federated.popularity:FederatedPopularity",
