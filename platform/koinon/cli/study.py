@@ -72,7 +72,8 @@ def run(
     max_items: Annotated[int | None, typer.Option("--max-items", min=10, help="Keep those with most events.")] = None,
     max_users: Annotated[int | None, typer.Option("--max-users", min=10, help="Keep a stable sample.")] = None,
     minutes: Annotated[
-        float | None, typer.Option("--minutes", min=0.01, help="Processor minutes for one arm, seed and data set at most.")
+        float | None,
+        typer.Option("--minutes", min=0.01, help="Processor minutes for one arm, seed and data set at most."),
     ] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Of every arm's process.")] = 1,
     as_json: AsJson = False,
@@ -158,7 +159,9 @@ def _shown(as_json: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
             elif event["event"] == "done":
                 bar.update(task, completed=event["jobs"], description="done")
             else:
-                bar.update(task, completed=event["number"] - 1, description=_where(event))
+                over = event["event"] in ("kept", "over")
+                measure = f", {event['measure']}" if "measure" in event else ""
+                bar.update(task, completed=event["number"] - (not over), description=_where(event) + measure)
 
         yield follow
 
@@ -169,8 +172,8 @@ def _words(event: dict[str, Any]) -> str:
         return f"{event['data']}: {event['users']:,} people, {event['items']:,} items, {event['events']:,} events"
     if kind == "plan":
         return f"{event['jobs']} jobs"
-    if kind == "job":
-        return f"{_where(event)}: {'kept' if event['kept'] else ', '.join(event['missing'])}"
+    if kind in ("kept", "begun"):
+        return f"{_where(event)}: {'kept' if kind == 'kept' else ', '.join(event['missing'])}"
     if kind == "measure" and event["state"] == "done":
         return f"{_where(event)}: {event['measure']} in {event['seconds']:.1f} s"
     if kind == "failed":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from koinon.recommenders.fusion.place import Place
@@ -41,15 +42,29 @@ class Told:
     study
         Its settings.
     language
-        Of most items of the data set, ISO 639-1.
+        Of the data set, of those that prompts are written in.
+    labels
+        Whether weights of its events tell likes from dislikes.
     base, base_settings
         The conventional recommender that was best on validation, for arms that stand on one.
+    settled
+        Arm to the settings that validation settled, of what has been fitted.
+    record
+        Folder that keeps what a language model has said of this data set.
     """
 
     study: StudyConfig
-    language: str
+    language: Literal["en", "de", "fr", "es"]
+    labels: bool
     base: str
     base_settings: Settings
+    settled: Mapping[str, Settings]
+    record: Path
+
+    @property
+    def over_base(self) -> Settings:
+        """The base, as settings name it."""
+        return {"base": self.base, "base_settings": dict(self.base_settings)}
 
 
 @dataclass(frozen=True)
@@ -122,12 +137,50 @@ def _conventional(name: str, title: str, about: str, **more: Any) -> Arm:
 
 
 def _prompted(told: Told) -> Settings:
+    study = told.study
+    return {**told.over_base, "model": study.model, "candidates": study.candidates, "language": told.language}
+
+
+def _tuned(told: Told) -> Settings:
     return {
-        "base": told.base,
-        "base_settings": dict(told.base_settings),
+        **told.over_base,
         "model": told.study.model,
-        "candidates": told.study.candidates,
-        "language": told.language if told.language in ("en", "de", "fr", "es") else "en",
+        "candidates": min(20, told.study.candidates),
+        "dislikes": "rated" if told.labels else "drawn",
+    }
+
+
+def _controlled(told: Told) -> Settings:
+    texts = {"name": "texts", "recommender": "semantic-ease", "settings": told.settled.get("semantic-ease", {})}
+    return {
+        "pipelines": [
+            {"name": "base", "recommender": told.base, "settings": dict(told.base_settings)},
+            {**texts, "hears_words": True},
+            {"name": "popularity", "recommender": "popularity"},
+        ],
+        "budget_ms": 2000.0,
+    }
+
+
+def _knowing(told: Told) -> Settings:
+    knowledge = {"model": told.study.model, "record": str(told.record), "language": told.language}
+    return {
+        "base": "semantic-ease",
+        "base_settings": told.settled.get("semantic-ease", {}),
+        "knowledge": {**knowledge, "items": told.study.written, "people": 0},
+    }
+
+
+def _pseudo(told: Told) -> Settings:
+    return {
+        "base": "ease",
+        "base_settings": told.settled.get("ease", {}),
+        "model": told.study.model,
+        "record": str(told.record),
+        "language": told.language,
+        "people": 40,
+        "items": told.study.written,
+        "takers": 8,
     }
 
 
@@ -213,6 +266,39 @@ _ALL: tuple[Arm, ...] = (
         "The same candidates in the language model's own order.",
         place=_RANKING, needs=("model",), settings={"weight": 1e6}, complete=_prompted, kept="", draws=False,
         sampled=True,
+    ),
+    Arm(
+        "tallrec", "TALLRec, 64 samples", "LLM as RS", "tuned",
+        "A language model tuned on 64 judgements (LoRA) reranks the base's best; its weight is chosen on validation.",
+        place=Place("scoring/ranking", "tuned", True), needs=("model",), settings={"samples": 64}, complete=_tuned,
+        kept="", sampled=True,
+    ),
+    Arm(
+        "pseudo", "pseudo-feedback", "fusion", "pseudo",
+        "A language model says who would take cold items; EASE learns from that too, at a weight from validation.",
+        place=Place("data collection", "frozen", True), needs=("model",), complete=_pseudo, kept="", draws=False,
+    ),
+    Arm(
+        "kar", "KAR", "fusion", "kar",
+        "What a language model writes of items joins their texts before semantic EASE reads them.",
+        place=Place("feature engineering", "frozen", True), needs=("model",), complete=_knowing, kept="", draws=False,
+        reads_texts=True,
+    ),
+    Arm(
+        "unisrec", "UniSRec", "fusion", "unisrec",
+        "A sequence network over texts that a mixture of whitenings adapts.",
+        place=_ENCODER, needs=("order",), settings=_SEQUENCE, kept="", reads_texts=True,
+    ),
+    Arm(
+        "gated", "gated scoring", "fusion", "gated",
+        "Texts beside the base's score, gated by how well item and person are known; the gate is from validation.",
+        place=_RANKING, complete=lambda told: told.over_base, kept="", draws=False, reads_texts=True,
+    ),
+    Arm(
+        "controller", "controller", "fusion", "controller",
+        "Routes each request to a pipeline within a latency budget; routes are from validation.",
+        place=Place("pipeline controller", "frozen", True), complete=_controlled, kept="", draws=False,
+        reads_texts=True,
     ),
 )  # fmt: skip
 

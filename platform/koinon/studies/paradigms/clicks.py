@@ -12,8 +12,9 @@ from koinon.evaluation import holm
 from koinon.evaluation.clicks import CLICK_METRICS, click_gains
 from koinon.studies.paradigms.arms import Arm
 from koinon.studies.paradigms.data import open_data, parse_spec
-from koinon.studies.paradigms.plan import Plan, Setup
+from koinon.studies.paradigms.plan import Plan
 from koinon.studies.paradigms.results import Clicks
+from koinon.studies.paradigms.setup import Setup
 from koinon.studies.report.results import Estimate, Gain
 
 __all__ = ["click_results"]

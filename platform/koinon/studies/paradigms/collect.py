@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -12,24 +12,19 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from koinon import evaluation
 from koinon.errors import EvaluationError
-from koinon.evaluation import bootstrap_mean, holm, paired_gain
-from koinon.evaluation.metrics import METRICS
-from koinon.studies.paradigms.arms import ARMS, Arm
+from koinon.studies.paradigms.arms import Arm
 from koinon.studies.paradigms.clicks import click_results
 from koinon.studies.paradigms.findings import find
-from koinon.studies.paradigms.plan import Plan, Setup
+from koinon.studies.paradigms.plan import Plan
 from koinon.studies.paradigms.results import About, ArmResult, Cost, DataResult, Reworded, StudyResults
+from koinon.studies.paradigms.setup import Setup
+from koinon.studies.paradigms.statistics import compared, estimate, number, paired
 from koinon.studies.paradigms.words import CHANGES
 from koinon.studies.report.build import library_versions, machine_facts
-from koinon.studies.report.results import Estimate, Gain
 
 __all__ = ["collect", "kept_figures"]
-
-Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -123,7 +118,8 @@ def _of_data(plan: Plan, setup: Setup) -> DataResult:
             not_run[arm.name] = _why(folders)
     ranked = {name: one for name, one in measured.items() if one.people}
     reference = _reference(ranked)
-    gains = _gains(ranked, reference, plan.study.k)
+    people = {name: one.people for name, one in ranked.items()}
+    figures, gains = compared(people, reference, plan.study.k)
     clicks, click_reference = click_results(
         {name: (one.arm, one.facts, one.folders) for name, one in measured.items()}, plan, setup
     )
@@ -137,7 +133,7 @@ def _of_data(plan: Plan, setup: Setup) -> DataResult:
             settings={key: value for key, value in fitted.get("config", {}).items() if key not in ("model",)},
             validation=one.mean("fit", "validation"),
             weight=fitted.get("weight"),
-            figures={part: _estimates(frame, plan.study.k) for part, frame in one.people.items()},
+            figures=figures.get(name, {}),
             gains=gains.get(name, {}),
             seed_deviation=float(np.std(one.by_seed, ddof=1)) if len(one.by_seed) > 1 else None,
             lists=_lists(one, plan.study.k),
@@ -198,60 +194,17 @@ def _reference(ranked: Mapping[str, _Measured]) -> str | None:
     return max(able, key=lambda name: able[name]) if able else None
 
 
-def _gains(ranked: Mapping[str, _Measured], reference: str | None, k: int) -> dict[str, dict[str, Gain]]:
-    """Every arm against the reference in every slice, paired over the people both were asked about."""
-    if reference is None:
-        return {}
-    found: dict[str, dict[str, Gain]] = {name: {} for name in ranked}
-    for part, base in ranked[reference].people.items():
-        raw: dict[str, evaluation.Gain] = {}
-        for name, one in ranked.items():
-            if name != reference and part in one.people:
-                raw[name] = _paired(one.people[part], base, f"ndcg@{k}")
-        for (name, gain), p in zip(raw.items(), holm([gain.p for gain in raw.values()]), strict=True):
-            found[name][part] = _as_gain(gain, float(p))
-    return found
-
-
-def _paired(arm: pl.DataFrame, base: pl.DataFrame, metric: str) -> evaluation.Gain:
-    both = arm.select("user", arm=metric).join(base.select("user", base=metric), on="user").sort("user")
-    return paired_gain(both["arm"].to_numpy(), both["base"].to_numpy())
-
-
-def _as_gain(gain: evaluation.Gain, p_holm: float | None = None) -> Gain:
-    return Gain(
-        relative=_number(gain.relative),
-        relative_lo=_number(gain.relative_lo),
-        relative_hi=_number(gain.relative_hi),
-        mean=_number(gain.gain),
-        lo=_number(gain.lo),
-        hi=_number(gain.hi),
-        p=_number(gain.p),
-        p_holm=_number(gain.p if p_holm is None else p_holm),
-        n=gain.n,
-    )
-
-
-def _estimates(people: pl.DataFrame, k: int) -> dict[str, Estimate]:
-    return {f"{name}@{k}": _estimate(people[f"{name}@{k}"].to_numpy()) for name in METRICS}
-
-
-def _estimate(values: Doubles) -> Estimate:
-    known = values[np.isfinite(values)].astype(np.float64)
-    return Estimate.model_validate(bootstrap_mean(known).as_dict())
-
-
 def _lists(one: _Measured, k: int) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     catalogues = [facts["accuracy"]["catalogue"] for facts in one.facts.values() if "accuracy" in facts]
     for name in (f"coverage@{k}", f"gini@{k}"):
         values = [catalogue[name] for catalogue in catalogues]
-        found[name] = _number(float(np.mean(values))) if values else None
+        found[name] = number(float(np.mean(values))) if values else None
     people = one.people.get("all")
     for name in (f"novelty@{k}", f"diversity@{k}", f"miscalibration@{k}"):
         if people is not None and name in people.columns:
             of_people = people[name].to_numpy()
-            found[name] = _number(float(np.nanmean(of_people))) if np.isfinite(of_people).any() else None
+            found[name] = number(float(np.nanmean(of_people))) if np.isfinite(of_people).any() else None
     return found
 
 
@@ -265,8 +218,8 @@ def _reworded(one: _Measured, change: str, k: int) -> Reworded | None:
     return Reworded(
         changed=facts["changed"],
         words=facts["words"],
-        overlap=_estimate(after["overlap"].to_numpy()),
-        ndcg=_as_gain(_paired(after, before, f"ndcg@{k}")),
+        overlap=estimate(after["overlap"].to_numpy()),
+        ndcg=paired(after, before, f"ndcg@{k}"),
     )
 
 
@@ -278,18 +231,9 @@ def _cost(one: _Measured) -> Cost:
         fit_seconds=one.mean("fit", "fit_seconds") if not prefix else one.mean("clicks", "seconds"),
         search_seconds=one.mean("fit", "search_seconds"),
         peak_mb=one.mean("fit", "peak_mb") if not prefix else one.mean("clicks", "peak_mb"),
-        begun_mb=one.mean("fit", "begun_mb"),
+        begun_mb=one.mean("fit", "begun_mb") if not prefix else one.mean("clicks", "begun_mb"),
         p50_ms=one.mean("latency", "p50_ms") if not prefix else serving.get("p50_ms"),
         p95_ms=one.mean("latency", "p95_ms") if not prefix else serving.get("p95_ms"),
         parameters=parameters,
         bytes_per_round=one.first("fit").get("bytes_per_round"),
     )
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def arms_in(order: Sequence[str]) -> list[str]:
-    """Names of arms in the order in which they are read."""
-    return [name for name in ARMS if name in order]

@@ -29,6 +29,8 @@ class StudyConfig(Config):
     """People such an arm may ask to choose its own weight."""
     candidates: int = Field(default=50, ge=2, le=1000)
     """Items of the base that such an arm reranks."""
+    written: int = Field(default=40, ge=1)
+    """Items that a language model is made to write or judge of ahead of requests; the most taken, or cold ones."""
     strangers: int = Field(default=1000, ge=2)
     """People shown as strangers at most: a seeded sample."""
     requests: int = Field(default=100, ge=2)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import resource
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
-import psutil
 
 from koinon.config import Config
 from koinon.data import Domain
@@ -19,9 +17,11 @@ from koinon.recommenders.sequential import SequenceRecommender
 from koinon.recommenders.store import Storable
 from koinon.recommenders.training import build
 from koinon.space import Space
+from koinon.studies.paradigms import memory
 from koinon.studies.paradigms.arms import Arm
 from koinon.studies.paradigms.config import StudyConfig
 from koinon.studies.paradigms.data import Prepared, rows_of, sample_rows
+from koinon.studies.paradigms.settling import SETTLED, settle
 
 __all__ = ["Fitted", "fit", "learned_numbers", "refit"]
 
@@ -39,7 +39,7 @@ class Fitted:
     facts
         JSON-ready: ``validation`` (mean NDCG on validation) and ``validation_users``, ``fit_seconds`` and
         ``fit_wall_seconds`` of the last fit, ``search_seconds`` of what came before it (processor seconds), ``peak_mb``
-        of the whole process and ``begun_mb`` before, ``parameters``.
+        of the process in this time and ``begun_mb`` before, ``parameters``.
     """
 
     recommender: Recommender
@@ -52,8 +52,8 @@ def fit(
 ) -> Fitted:
     """Fit on training events, measure on validation, fit anew on all that is not test.
 
-    A network stops early by validation and is trained again for as many epochs as were best; an arm that weighs a
-    language model's word chooses the weight on a sample of validation users. ``folder`` keeps checkpoints.
+    A network stops early by validation and is trained again for as many epochs as were best; what an arm leaves open
+    (a weight, a gate, routes) is settled there. ``folder`` keeps checkpoints.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def fit(
         As the recommender's.
     """
     assert arm.recommender is not None
-    begun_mb, begun = psutil.Process().memory_info().rss / 1e6, process_time()
+    begun_mb, begun = memory.begin(), process_time()
     split = prepared.split
     model = build(arm.recommender, config)
     facts: dict[str, Any] = {"begun_mb": begun_mb}
@@ -77,9 +77,10 @@ def fit(
         facts |= {"validation": model.training.best, "epochs": model.training.best_epoch}
         facts["validation_users"] = int(split.validation.main.sum())
         config = config.model_copy(update={"epochs": max(1, model.training.best_epoch)})
-    elif arm.sampled:
+    elif arm.recommender in SETTLED:
         model.fit(split.train, space, rng=np.random.default_rng(seed))
-        config = _weighed(model, config, prepared, study, seed, facts)
+        config, chosen = settle(model, config, prepared, space, study, seed)
+        facts |= chosen
     else:
         model.fit(split.train, space, rng=np.random.default_rng(seed))
         rows = sample_rows(split.validation, 3000, seed=0)
@@ -90,7 +91,7 @@ def fit(
     begun, wall = process_time(), perf_counter()
     last = refit(arm, config, prepared.known, space, seed=seed, checkpoint=folder / "checkpoint-again")
     facts |= {"fit_seconds": process_time() - begun, "fit_wall_seconds": perf_counter() - wall}
-    facts["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3  # kilobytes on Linux
+    facts["peak_mb"] = memory.peak_mb()
     facts["parameters"] = learned_numbers(last)
     return Fitted(last, config, facts)
 
@@ -112,16 +113,3 @@ def learned_numbers(model: Recommender) -> int | None:
         return None
     kept = model.state().values()
     return sum(array.size for array in kept if np.issubdtype(array.dtype, np.floating))
-
-
-def _weighed(
-    model: Recommender, config: Config, prepared: Prepared, study: StudyConfig, seed: int, facts: dict[str, Any]
-) -> Config:
-    """Choose the weight of a language model's word, where the arm leaves it open."""
-    from koinon.recommenders.llm_as_rs.prompted import PromptedRanker, tune_weight
-
-    if not isinstance(model, PromptedRanker) or "weight" in config.model_fields_set:
-        return config
-    tuned = tune_weight(model, prepared.split, rng=np.random.default_rng(seed), rows=study.validation_users)
-    facts |= {"weight": tuned.weight, "validation": tuned.means[tuned.weight], "validation_users": tuned.users}
-    return config.model_copy(update={"weight": tuned.weight})

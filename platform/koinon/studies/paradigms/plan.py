@@ -4,68 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
-
-from koinon.config import write_atomically
-from koinon.data import Domain
 from koinon.errors import ConfigError
-from koinon.evaluation import Chance, evaluate
 from koinon.studies.paradigms.arms import ARMS, Arm, Need, Told
 from koinon.studies.paradigms.config import StudyConfig
-from koinon.studies.paradigms.data import Prepared, open_data, parse_spec
-from koinon.studies.paradigms.settings import kept_settings
+from koinon.studies.paradigms.setup import Setup
 from koinon.studies.paradigms.work import Job, wanted_measures
 
-__all__ = ["Plan", "Setup", "best_conventional", "set_up"]
+__all__ = ["PHASES", "Plan"]
 
 
-@dataclass(frozen=True)
-class Setup:
-    """What the plan must know of one data set; JSON-ready facts beside it."""
-
-    text: str
-    name: str
-    fingerprint: str
-    offers: frozenset[Need]
-    language: str
-    kept: Mapping[str, Mapping[str, Any] | None]
-    facts: Mapping[str, Any]
-
-
-def set_up(text: str, study: StudyConfig, out: Path) -> Setup:
-    """Open a data set once and keep what is true of it in ``out/data/<name>.json``.
-
-    Raises
-    ------
-    ConfigError, DataError
-        As :func:`parse_spec` and :func:`open_data`.
-    """
-    prepared = open_data(parse_spec(text), study)
-    offers: set[Need] = set()
-    if prepared.ordered:
-        offers.add("order")
-    if prepared.split.train.events.time is not None:
-        offers.add("times")
-    if prepared.clicks is not None:
-        offers.add("labels")
-    facts = _facts(prepared, study)
-    write_atomically(out / "data" / f"{prepared.name}.json", json.dumps(facts, indent=1) + "\n")
-    languages = prepared.known.items["language"].drop_nulls().value_counts(sort=True)
-    return Setup(
-        text,
-        prepared.name,
-        prepared.fingerprint,
-        frozenset(offers),
-        languages.row(0)[0] if languages.height else "en",
-        {name: kept_settings(arm, prepared, study.settings) for name, arm in ARMS.items()},
-        facts,
-    )
+PHASES = (0, 1, 2)
+"""The first seed; arms that stand on others; the other seeds."""
 
 
 class Plan:
@@ -112,7 +66,7 @@ class Plan:
         return next((reasons[need] for need in arm.needs if reasons[need]), None)
 
     def jobs(self, phase: int) -> Iterator[tuple[Setup, Arm, Job]]:
-        """Jobs of a phase: 0 the first seed, 1 arms that stand on the best conventional one, 2 the other seeds."""
+        """Jobs of one of :data:`PHASES`, data set by data set."""
         for setup in self.setups:
             impossible = self.not_run(setup)
             for arm in self.arms:
@@ -125,12 +79,34 @@ class Plan:
                     for seed in others if not arm.sampled else ():
                         yield setup, arm, self.job(setup, arm, seed)
 
+    def told(self, setup: Setup) -> Told:
+        """What arms hear that stand on others: the best conventional recommender on validation, and all settings.
+
+        The best is looked for among those that read histories alone, in any order of events; popularity with its
+        defaults where none has been fitted yet.
+        """
+        settled: dict[str, dict[str, Any]] = {}
+        best: tuple[float, str, dict[str, Any]] = (-1.0, "popularity", {})
+        for arm in ARMS.values():
+            if arm.complete is not None or self.hindrance(arm, setup) is not None:
+                continue
+            path = Path(self.job(setup, arm, self.study.seeds[0]).folder) / "fit.json"
+            if not path.is_file():
+                continue
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            settled[arm.name] = facts["config"]
+            plain = arm.paradigm == "conventional" and arm.clicks is None and "order" not in arm.needs
+            if plain and arm.recommender is not None and facts["validation"] > best[0]:
+                best = (facts["validation"], arm.recommender, facts["config"])
+        record = self.out / "said" / setup.name
+        labels = "labels" in setup.offers
+        return Told(self.study, _language(setup.language), labels, best[1], best[2], settled, record)
+
     def job(self, setup: Setup, arm: Arm, seed: int) -> Job:
         """One job, its folder named by all that it depends on."""
         stated = dict(arm.settings)
         if arm.complete is not None:
-            base, settings = best_conventional(self, setup)
-            stated |= arm.complete(Told(self.study, setup.language, base, settings))
+            stated |= arm.complete(self.told(setup))
         kept = setup.kept.get(arm.name)
         measures = wanted_measures(arm, first_seed=seed == self.study.seeds[0], labels="labels" in setup.offers)
         depends: dict[str, Any] = {
@@ -154,46 +130,6 @@ class Plan:
         return Job(arm.name, setup.text, seed, str(folder), kept, stated, measures)
 
 
-def best_conventional(plan: Plan, setup: Setup) -> tuple[str, dict[str, Any]]:
-    """The conventional recommender that stands on histories alone and was best on validation, and its settings.
-
-    Popularity with its defaults where none has been fitted yet.
-    """
-    best: tuple[float, str, dict[str, Any]] = (-1.0, "popularity", {})
-    for arm in ARMS.values():
-        if arm.paradigm != "conventional" or arm.recommender is None or arm.clicks is not None:
-            continue
-        if "order" in arm.needs or plan.hindrance(arm, setup) is not None:
-            continue
-        path = Path(plan.job(setup, arm, plan.study.seeds[0]).folder) / "fit.json"
-        if path.is_file():
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            if facts["validation"] > best[0]:
-                best = (facts["validation"], arm.recommender, facts["config"])
-    return best[1], best[2]
-
-
-def _facts(prepared: Prepared, study: StudyConfig) -> dict[str, Any]:
-    test, known = prepared.split.test, prepared.known
-    chance = evaluate(
-        Chance().fit(known, None, rng=np.random.default_rng(0)), known, test, k=study.k, slices=("cold_among_cold",)
-    ).mean(slice_="cold_among_cold")
-    asked = test.main & (np.diff(test.target_indptr) > 0)
-    return {
-        "source": prepared.spec.source if _public(prepared) else prepared.spec.base,
-        "protocol": prepared.protocol,
-        "users": known.n_users,
-        "items": known.n_items,
-        "events": len(prepared.split.events),
-        "test_users": int(asked.sum()),
-        "cold_items": _cold(known),
-        "chance_among_cold": chance if np.isfinite(chance) else None,
-    }
-
-
-def _cold(domain: Domain) -> int:
-    return int((domain.item_counts == 0).sum())
-
-
-def _public(prepared: Prepared) -> bool:
-    return prepared.spec.source == prepared.spec.base
+def _language(code: str) -> Literal["en", "de", "fr", "es"]:
+    spoken: tuple[Literal["en", "de", "fr", "es"], ...] = ("en", "de", "fr", "es")
+    return next((one for one in spoken if one == code), "en")

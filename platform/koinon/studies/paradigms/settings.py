@@ -16,7 +16,7 @@ from koinon.recommenders import tuning
 from koinon.recommenders.training import config_type
 from koinon.space import Space
 from koinon.studies.paradigms.arms import Arm
-from koinon.studies.paradigms.data import PROTOCOLS, Prepared
+from koinon.studies.paradigms.data import PROTOCOLS, DataSpec, Prepared
 
 __all__ = ["Chosen", "choose", "kept_settings"]
 
@@ -47,7 +47,7 @@ class Chosen:
     trials: int = 0
 
 
-def kept_settings(arm: Arm, prepared: Prepared, folder: Path | None) -> dict[str, Any] | None:
+def kept_settings(arm: Arm, spec: DataSpec, protocol: str, folder: Path | None) -> dict[str, Any] | None:
     """What a settings folder holds for an arm: ``<name>.toml``, ``<base>-<division>.toml``, then ``<base>.toml``.
 
     Raises
@@ -57,8 +57,7 @@ def kept_settings(arm: Arm, prepared: Prepared, folder: Path | None) -> dict[str
     """
     if folder is None or not arm.kept_as:
         return None
-    division = next(short for short, long in PROTOCOLS.items() if long == prepared.protocol)
-    spec = prepared.spec
+    division = next(short for short, long in PROTOCOLS.items() if long == protocol)
     for stem in dict.fromkeys((spec.name, f"{spec.base}-{division}", spec.base)):
         path = folder / f"{stem}.toml"
         if path.is_file():

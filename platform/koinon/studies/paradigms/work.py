@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +19,7 @@ from koinon.recommenders.clicks.training import click_config_type, train_clicks
 from koinon.recommenders.protocol import Recommender
 from koinon.recommenders.training import config_type
 from koinon.space import Space, open_space
-from koinon.studies.paradigms import measures
+from koinon.studies.paradigms import measures, memory
 from koinon.studies.paradigms.arms import ARMS, Arm
 from koinon.studies.paradigms.config import StudyConfig
 from koinon.studies.paradigms.data import Prepared, open_data, parse_spec, rows_of, sample_rows
@@ -28,7 +27,7 @@ from koinon.studies.paradigms.fitting import fit, refit
 from koinon.studies.paradigms.settings import choose
 from koinon.studies.paradigms.words import CHANGES, reworded
 
-__all__ = ["Job", "Work", "wanted_measures"]
+__all__ = ["Bench", "Job", "Work", "tuned_uri", "wanted_measures"]
 
 OnMeasure = Callable[[str, str, float], None]
 """Called with a measure, ``begun`` or ``done``, and its processor seconds."""
@@ -60,6 +59,11 @@ class Job:
     stated: Mapping[str, Any]
     measures: tuple[str, ...]
 
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> Job:
+        """From JSON."""
+        return cls(**{**raw, "measures": tuple(raw["measures"])})
+
     def missing(self) -> list[str]:
         """Measures that are not finished; the fit is one of them again where a model is needed that was cleared."""
         folder = Path(self.folder)
@@ -76,18 +80,47 @@ def wanted_measures(arm: Arm, *, first_seed: bool, labels: bool) -> tuple[str, .
         found += ["fit", "accuracy", "latency"]
         if not arm.sampled:
             found.append("strangers")
-        if arm.reads_texts and first_seed and arm.clicks is None:
+        if arm.reads_texts and first_seed and arm.clicks is None and "model" not in arm.needs:
             found += sorted(CHANGES)
     if arm.clicks is not None and labels:
         found.append("clicks")
     return tuple(found)
 
 
+def tuned_uri(tuned: str, data: str) -> str:
+    """The encoder of a tuned space: of a folder that holds one for each data set, that one's."""
+    folder = Path(tuned)
+    if (folder / data).is_dir():
+        folder = folder / data
+    return f"tuned:{folder}" if folder.is_dir() else tuned
+
+
+class Bench:
+    """What jobs of one process have in common: data sets and spaces, opened once."""
+
+    def __init__(self, study: StudyConfig) -> None:
+        self.study = study
+        self._data: dict[str, Prepared] = {}
+        self._spaces: dict[str, Space] = {}
+
+    def data(self, text: str) -> Prepared:
+        """A data set as it was asked for."""
+        if text not in self._data:
+            self._data[text] = open_data(parse_spec(text), self.study)
+        return self._data[text]
+
+    def space(self, uri: str) -> Space:
+        """A space by its encoder's name."""
+        if uri not in self._spaces:
+            self._spaces[uri] = open_space(uri)
+        return self._spaces[uri]
+
+
 class Work:
     """Does a job, measure by measure; what is there already is left alone."""
 
-    def __init__(self, job: Job, study: StudyConfig) -> None:
-        self.job, self.study, self.arm = job, study, ARMS[job.arm]
+    def __init__(self, job: Job, bench: Bench) -> None:
+        self.job, self.bench, self.study, self.arm = job, bench, bench.study, ARMS[job.arm]
         self.folder = Path(job.folder)
 
     def run(self, on_measure: OnMeasure = lambda *_: None) -> None:
@@ -111,13 +144,14 @@ class Work:
     @cached_property
     def prepared(self) -> Prepared:
         """The data set."""
-        return open_data(parse_spec(self.job.data), self.study)
+        return self.bench.data(self.job.data)
 
     @cached_property
     def space(self) -> Space:
         """The semantic space the arm reads, or lists are judged by."""
-        tuned = "tuned space" in self.arm.needs
-        return open_space((self.study.tuned or self.study.encoder) if tuned else self.study.encoder)
+        if "tuned space" in self.arm.needs and self.study.tuned is not None:
+            return self.bench.space(tuned_uri(self.study.tuned, self.prepared.spec.base))
+        return self.bench.space(self.study.encoder)
 
     @cached_property
     def recommender(self) -> Recommender:
@@ -167,7 +201,7 @@ class Work:
         return config_type(self.arm.recommender).from_dict(facts["config"])
 
     def _accuracy(self) -> dict[str, Any]:
-        vectors = np.asarray(open_space(self.study.encoder).encode(self.prepared.known.texts), dtype=np.float32)
+        vectors = np.asarray(self.bench.space(self.study.encoder).encode(self.prepared.known.texts), dtype=np.float32)
         per_user, catalogue, lists = measures.accuracy(
             self.recommender, self.prepared, self._asked(), vectors, self.study.k
         )
@@ -201,12 +235,13 @@ class Work:
         assert data is not None
         settings = click_config_type(self.arm.clicks).from_dict(dict(self.job.stated), source=self.arm.name)
         space = self.space if self.arm.reads_texts else None
-        begun = process_time()
+        begun_mb, begun = memory.begin(), process_time()
         found = train_clicks(self.arm.clicks, settings, data, space, seed=self.job.seed, folder=self.folder / "clicks")
         return {
             "validation": found.report["validation"],
             "test": found.report["test"],
-            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+            "begun_mb": begun_mb,
+            "peak_mb": memory.peak_mb(),
             "parameters": found.report.get("parameters"),
             "serving": found.report["serving"],
             "seconds": process_time() - begun,
