@@ -145,3 +145,31 @@ def _wait_for(url: str) -> None:
         except psycopg.OperationalError:
             time.sleep(0.1)
     raise RuntimeError("PostgreSQL did not come up")
+
+
+@pytest.fixture(scope="session")
+def byte_encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """URI of a small encoder model of bytes with random weights, whose layers LoRA can tune."""
+    transformers = pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("peft")
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    folder = tmp_path_factory.mktemp("models") / "byte-encoder"
+    pieces = ["[PAD]", "[CLS]", "[SEP]", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tokenizer = Tokenizer(models.BPE({piece: number for number, piece in enumerate(pieces)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]"
+    ).save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = transformers.BertConfig(
+            hidden_size=16, num_attention_heads=2, intermediate_size=32, num_hidden_layers=2, vocab_size=len(pieces),
+            max_position_embeddings=64, initializer_range=0.3,
+        )  # fmt: skip
+        transformers.BertModel(config).save_pretrained(folder)
+    return f"hf:{folder}"

@@ -11,12 +11,14 @@ from koinon.errors import RecommenderError
 from koinon.recommenders.federated import registry
 from koinon.recommenders.federated.outline import WORKS, outline
 from koinon.recommenders.protocol import Catalogue, Total
+from koinon.space import open_encoder
 
 SETTINGS = {
     "federated_popularity": {"rounds": 3, "clip": 4.0},
     "federated_gram": {"pairs": 7, "clip": 5.0},
     "federated_adapters": {"rounds": 4, "width": 3, "directions": 2, "clip": 6.0},
     "federated_hstu": {"rounds": 2, "width": 8, "length": 5, "clip": 3.0, "control": True},
+    "federated_lora": {"rounds": 2, "rank": 2, "clip": 3.0},
     "federated_codebook": {"levels": 2, "codes": 3, "refine": 1},
 }
 
@@ -42,9 +44,10 @@ def asked(name, space):
 
 
 @pytest.mark.parametrize("name", registry.LEARNERS)
-def test_rounds_names_and_bounds_are_the_plans(name, word_space):
+def test_rounds_names_and_bounds_are_the_plans(name, word_space, request):
     said = outline(name, SETTINGS[name])
-    for round_, specs, works in asked(name, word_space):
+    space = open_encoder(request.getfixturevalue("byte_encoder")) if name == "federated_lora" else word_space
+    for round_, specs, works in asked(name, space):
         due = {}
         for tensor in said:
             first, _, last = tensor.rounds.partition(" to ")
@@ -67,6 +70,8 @@ def test_rounds_names_and_bounds_are_the_plans(name, word_space):
                         "the encoder's dimension": word_space.dimension,
                         "1 + twice the encoder's dimension": 1 + 2 * word_space.dimension,
                         "2 + the encoder's dimension": 2 + word_space.dimension,
+                        # two blocks of four maps to 16, one to 32 and one back
+                        "2 times the outputs of the encoder's tuned layers": 2 * 2 * (4 * 16 + 32 + 16),
                     }
                     assert size == sizes[words]
 

@@ -158,7 +158,7 @@ def test_scales_of_the_partners_own_counts_break_the_law():
         registry.plan("federated_adapters", {}).shares()
 
 
-@pytest.mark.parametrize("name", sorted(set(registry.LEARNERS) - {"federated_hstu"}))
+@pytest.mark.parametrize("name", sorted(set(registry.LEARNERS) - {"federated_hstu", "federated_lora"}))
 def test_every_tensor_of_events_has_a_finite_bound_and_a_share(word_space, name):
     settings_ = {"scales": "released"} if name == "federated_adapters" else {}
     plan, release = first(name, settings_, word_space)
@@ -176,12 +176,13 @@ def test_every_tensor_of_events_has_a_finite_bound_and_a_share(word_space, name)
         release = plan.aggregate(release, replace(add_up((), {}), arrays=arrays, partners=("alpha", "beta")))
 
 
-def test_a_network_is_refused_under_a_budget():
+@pytest.mark.parametrize("name", ["federated_hstu", "federated_lora"])
+def test_a_network_is_refused_under_a_budget(name):
     """Its partners' updates are bounded, one person's part of them is not."""
     with pytest.raises(PrivacyError, match="K675"):
-        registry.plan("federated_hstu", {}).shares()
+        registry.plan(name, {}).shares()
     with pytest.raises(PrivacyError, match="K675"):
-        prices(privacy(), {"federated_hstu": {}}, "alpha")
+        prices(privacy(), {name: {}}, "alpha")
 
 
 @pytest.mark.parametrize("list_of", [([0, 2, 2], [1, 1]), ([0, 1, 1], [0]), ([0, 1, 1], [9]), ([1, 2, 2], [1, 1])])

@@ -60,6 +60,10 @@ def outline(learner: str, settings: Settings) -> tuple[Outlined, ...]:
         return (_of_codebook(plan.rounds, config.codes),)
     if learner == "federated_hstu":
         return _of_network(plan)
+    if learner == "federated_lora":
+        rounds = _rounds(1, plan.rounds)
+        size = f"{config.rank} times the outputs of the encoder's tuned layers"
+        return (Outlined(rounds, "weight", ("1",), 1.0), Outlined(rounds, "up", (size,), config.clip))
     side, directions = ("1 + twice the encoder's dimension",) * 2, (f"at most {config.directions:,}",) * 2
     told = [Outlined("1", "counts", (WORKS,), config.clip)] if config.counted else []
     told.append(Outlined("1", "moment", side, float("inf")))

@@ -40,6 +40,7 @@ LEARNERS: dict[str, Entry] = {
     "federated_gram": Entry("koinon.recommenders.federated.gram", "GramPlan", "FederatedGram"),
     "federated_adapters": Entry("koinon.recommenders.federated.adapters", "AdaptersPlan", "FederatedAdapters"),
     "federated_hstu": Entry("koinon.recommenders.federated.hstu", "HSTUPlan", "FederatedHSTU"),
+    "federated_lora": Entry("koinon.recommenders.federated.lora", "LoraPlan", "FederatedLora"),
     "federated_codebook": Entry("koinon.recommenders.federated.codebook", "CodebookPlan", "FederatedCodebook"),
 }
 """Every learner a federation can name."""

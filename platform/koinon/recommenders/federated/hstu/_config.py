@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from koinon.recommenders.conventional import SemanticEaseConfig
+from koinon.recommenders.federated.averaging import Weighting
 from koinon.recommenders.sequential import HSTUConfig
 from koinon.recommenders.sequential._config import ItemKind
 
@@ -37,7 +38,7 @@ class FederatedHSTUConfig(HSTUConfig):
     control: bool = Field(default=False, exclude_if=lambda on: not on)
     """Correct the slope of every step by control variates, the mean slope of all partners less the partner's own
     (SCAFFOLD); twice as much is sent. Left out of what is written where it is off."""
-    weighting: Literal["people", "root", "equal"] = "root"
+    weighting: Weighting = "root"
     """What a partner's change counts in the average: its people with two events or more, the root of their number, or
     the same for all."""
     clip: float = Field(default=10.0, gt=0)

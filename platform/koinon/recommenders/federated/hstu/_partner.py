@@ -16,6 +16,7 @@ from koinon.data import Domain, Split
 from koinon.errors import RecommenderError
 from koinon.recommenders._search import Trial, Validator
 from koinon.recommenders.conventional import SemanticEASE, SemanticEaseConfig, popularity_prior
+from koinon.recommenders.federated.averaging import weight_of, within
 from koinon.recommenders.federated.codebook import MOMENTS, codebook_moments, codebook_of
 from koinon.recommenders.federated.hstu._config import FederatedHSTUConfig
 from koinon.recommenders.federated.hstu._control import CONTROL, correction, named
@@ -113,11 +114,11 @@ class FederatedHSTU(HSTU):
             name: value.detach().cpu().numpy().astype(np.float64) - release.arrays[name].astype(np.float64)
             for name, value in shared.items()
         }
-        weight = {"people": float(people), "root": math.sqrt(people), "equal": float(people > 0)}[self.config.weighting]
-        scale = weight * _within(self.config.clip, changes)
+        weight = weight_of(self.config.weighting, people)
+        scale = weight * within(self.config.clip, changes)
         arrays = {name: (scale * change).astype(np.float32) for name, change in changes.items()}
         if self.config.control:
-            held = _within(self.config.clip, {name: slope.double().cpu().numpy() for name, slope in slopes.items()})
+            held = within(self.config.clip, {name: slope.double().cpu().numpy() for name, slope in slopes.items()})
             arrays |= named(slopes, weight * held)
             if people:
                 self._kept = {**self._kept, **named(slopes, held)}
@@ -316,12 +317,6 @@ class FederatedHSTU(HSTU):
     def _train(self, histories: Histories, rng: np.random.Generator, validate: Callable[[], float] | None) -> Training:
         seed = int(rng.integers(2**63))
         return fit_histories(self.network, histories, self.config, seed=seed, device=self._device, validate=validate)
-
-
-def _within(clip: float, changes: Mapping[str, NDArray[np.float64]]) -> float:
-    """The factor that brings changes, taken together, to a norm of at most ``clip``."""
-    norm = math.sqrt(sum(float((change**2).sum()) for change in changes.values()))
-    return min(1.0, clip * (1 - 1e-6) / norm) if norm > 0 else 1.0
 
 
 def _standard(scores: Scores) -> Scores:

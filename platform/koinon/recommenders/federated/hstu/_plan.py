@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from koinon.errors import PrivacyError, RecommenderError
+from koinon.recommenders.federated.averaging import ServerStep
 from koinon.recommenders.federated.codebook import MEASURE, MOMENTS, CodebookPlan
 from koinon.recommenders.federated.hstu._config import FederatedHSTUConfig
 from koinon.recommenders.federated.hstu._control import CONTROL
@@ -19,16 +20,11 @@ from koinon.space.codebook import CodebookConfig
 
 __all__ = ["HSTUPlan", "control_names", "shared_names"]
 
-MOMENTUM, SPREAD, FLOOR = 0.9, 0.99, 1e-3
-"""β₁, β₂ and τ of FedAdam."""
-
 
 class HSTUPlan:
     """Each round sums ``w_p (x_p - x)`` and ``w_p`` over the partners; the quotient is the mean change.
 
-    With ``server = "average"`` it is taken, ``server_rate`` times (FedAvg, McMahan et al. 2017); with ``adam`` it is
-    what Adam steps along (Reddi et al. 2021, "Adaptive federated optimization", algorithm 2): ``m = β₁m + (1-β₁)Δ``,
-    ``v = β₂v + (1-β₂)Δ²``, ``x + η m / (√v + τ)``.
+    The server steps along it (:class:`koinon.recommenders.federated.averaging.ServerStep`).
 
     Where items are read as codes, the rounds of a federated codebook come first.
 
@@ -51,8 +47,7 @@ class HSTUPlan:
         self._codebook = CodebookPlan(words) if "codes" in self.config.items else None
         self.before: int = 0 if self._codebook is None else self._codebook.rounds
         self.rounds: int = self.before + self.config.rounds
-        self._first: dict[str, NDArray[np.float64]] = {}
-        self._second: dict[str, NDArray[np.float64]] = {}
+        self._step = ServerStep(self.config.server, self.config.server_rate)
 
     @property
     def measures(self) -> Mapping[str, Measure]:
@@ -137,27 +132,13 @@ class HSTUPlan:
             arrays[name] = (total.arrays[name] / weight).astype(np.float32)
         return Release(release.number + 1, self.name, arrays, release.info)
 
-    def _step(self, name: str, mean: NDArray[np.float64]) -> NDArray[np.float64]:
-        rate = self.config.server_rate
-        if self.config.server == "average":
-            return rate * mean
-        first = self._first.get(name, np.zeros(mean.shape))
-        second = self._second.get(name, np.full(mean.shape, FLOOR**2))
-        self._first[name] = MOMENTUM * first + (1 - MOMENTUM) * mean
-        self._second[name] = SPREAD * second + (1 - SPREAD) * mean**2
-        step: NDArray[np.float64] = rate * self._first[name] / (np.sqrt(self._second[name]) + FLOOR)
-        return step
-
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Return Adam's moments."""
-        kept: dict[str, NDArray[np.generic]] = {f"first/{name}": value for name, value in self._first.items()}
-        return {**kept, **{f"second/{name}": value for name, value in self._second.items()}}
+        return self._step.state()
 
     def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Take them back."""
-        for name, value in state.items():
-            moment, _, parameter = name.partition("/")
-            (self._first if moment == "first" else self._second)[parameter] = value.astype(np.float64)
+        self._step.restore(state)
 
 
 def shared_names(release: Release) -> list[str]:
