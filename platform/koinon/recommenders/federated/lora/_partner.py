@@ -230,6 +230,7 @@ class FederatedLora(SemanticEASE):
                 batch_pairs=self.config.batch_pairs,
                 learning_rate=self.config.learning_rate,
                 temperature=self.config.temperature,
+                cached_gradients=self.config.batch_pairs > 64,
             ),
             together=pairs.together,
             seed=int(np.random.default_rng([seed, round_]).integers(2**31)),
