@@ -199,7 +199,6 @@ def test_results_follow_the_published_schema_and_the_schema_the_types(audited):
 def test_the_page_shows_verdict_hash_and_who_is_missing_and_asks_for_nothing(audited):
     page = (audited[0] / REPORT_FILE).read_text()
     assert audited[1].plan_sha256 in page
-    assert page.index(">Verdict<") < page.index(">Scope<") < page.index(">Groups<") < page.index(">Glossary<")
     assert "not declared, in no comparison" in page
     for forbidden in ("<script", "http://", "https://", "src=", "@import"):
         assert forbidden not in page

@@ -287,7 +287,7 @@ def test_noise_is_charged_stated_and_within_the_widened_intervals(
     for (group, label, metric), found in cells(results).items():
         truth = exact[group, label, metric]
         assert abs(found.n - truth.n) < 4 * noise["people"]
-        assert abs(found.mean - truth.mean) < 4 * np.hypot(noise["sums"], noise["people"] / 2) / found.n
+        assert abs(found.mean - truth.mean) < 4 * np.hypot(noise["figures"], noise["people"] / 2) / found.n
         assert found.lo <= truth.mean <= found.hi
         assert found.hi - found.lo > truth.hi - truth.lo - 0.05
     assert {cell.n_noise for group in results.groups for cell in group.cells if not cell.hidden} == {noise["people"]}

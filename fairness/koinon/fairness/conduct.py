@@ -9,7 +9,7 @@ from typing import Literal
 from koinon.fairness.audit import run_audit
 from koinon.fairness.plan import PLAN_FILE, AuditPlan
 from koinon.fairness.record import Record, enter_plan, enter_report
-from koinon.fairness.report import write_report
+from koinon.fairness.report import require_pdf, write_report
 from koinon.fairness.results import AuditResults, Recorded
 
 __all__ = ["conduct", "enter"]
@@ -28,8 +28,12 @@ def enter(folder: Path, record: Record, kind: Literal["local", "federation"]) ->
         K101-K103 the plan cannot be read.
     EvaluationError
         K528 the plan was changed after results were computed, K532 the record is damaged.
+    ResourceError
+        K806 the plan wants a PDF, and none can be made here.
     """
     plan, plan_sha256 = AuditPlan.read(folder / PLAN_FILE)
+    if plan.report.pdf:
+        require_pdf()
     entry = enter_plan(record, plan.name, plan_sha256)
     key = str(record.entries()[0].body["key"])
     recorded = Recorded(kind=kind, key=key, sequence=entry.sequence, time=entry.time, hash=entry.hash)

@@ -14,6 +14,7 @@ from koinon.errors import EvaluationError
 from koinon.fairness.metrics import METRICS
 from koinon.fairness.plan import PLAN_FILE, AuditPlan
 from koinon.fairness.subject import DATASET, folder_of, open_tables, release_of, source_name
+from koinon.fairness.words import ReportLanguage, words_in
 from koinon.recommenders.store import needs_space
 from koinon.recommenders.training import TRAINABLE, config_type, reads_texts
 from koinon.space import DEFAULT_ENCODER
@@ -41,6 +42,7 @@ def draft(
     federation: str | None = None,
     record: str | None = None,
     mitigate: bool = False,
+    language: ReportLanguage = "en",
 ) -> AuditPlan:
     """Propose a plan.
 
@@ -66,6 +68,8 @@ def draft(
         As in a plan.
     mitigate
         Whether all remedies are weighed, at their defaults.
+    language
+        Of the question and of the report.
 
     Raises
     ------
@@ -90,9 +94,11 @@ def draft(
     languages = all(one.items["language"].n_unique() > 1 for one in tables)
     creators = all(one.items["creator"].drop_nulls().n_unique() > 1 for one in tables)
     providers = ["popularity", *(["language"] if languages else []), *(["creator"] if creators else [])]
+    w = words_in(language)
+    question = w("draft.question", groups=", ".join(chosen)) if chosen else w("draft.question_people")
     raw: dict[str, object] = {
         "name": name,
-        "question": f"Does any group of {', '.join(chosen) or 'people'} get clearly worse lists than another?",
+        "question": question,
         "system": _system(sources, root, recommender, settings or {}, kept, encoder),
         "data": {"sources": list(sources), "protocol": protocol, "basis": basis, "like_from": like_from},
         "groups": groups,
@@ -105,6 +111,7 @@ def draft(
         "federation": federation,
         "record": record,
         "mitigation": {} if mitigate else None,
+        "report": {"language": language},
     }
     return AuditPlan.from_dict(raw, source="the plan")
 

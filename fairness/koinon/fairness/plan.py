@@ -14,6 +14,7 @@ from koinon.data import SplitConfig
 from koinon.fairness.metrics import METRICS
 from koinon.fairness.mitigation.plan import MitigationPlan
 from koinon.fairness.probes.plan import ProbesPlan
+from koinon.fairness.words import ReportLanguage
 from koinon.recommenders.training import TRAINABLE
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "PrimaryPlan",
     "PrivacyPlan",
     "ProviderPlan",
+    "ReportPlan",
     "SystemPlan",
     "WindowPlan",
 ]
@@ -164,6 +166,15 @@ class GroupPlan(Config):
         return self
 
 
+class ReportPlan(Config):
+    """How the report is written; no figure depends on it."""
+
+    language: ReportLanguage = "en"
+    """Of ``report.html``; others are written beside it on demand (``koinon audit report``)."""
+    pdf: bool = False
+    """Whether ``report.pdf`` is made when the audit is run; needs the extra ``pdf``."""
+
+
 class PrimaryPlan(Config):
     """One question that gets a verdict: do the groups differ by more than the tolerance?"""
 
@@ -178,7 +189,7 @@ class ProviderPlan(Config):
     """One way of dividing items by who stands behind them."""
 
     by: Literal["language", "popularity", "creator"]
-    """See :data:`koinon.fairness.metrics.PROVIDER_CLASSES`; judged for each source by itself."""
+    """See ``providers.divided`` in ``words/en.toml``; judged for each source by itself."""
     tolerance: float | None = Field(default=None, gt=0)
     """Largest accepted distance of a class's share of exposure from its share of what people took; with it, a primary
     question; without, exploratory."""
@@ -221,6 +232,8 @@ class AuditPlan(Config):
     """A demonstration's or study's output with every arm's figures; adds what federating brought each partner."""
     mitigation: MitigationPlan | None = None
     """Which remedies are weighed where a primary question does not pass; ``None``: none."""
+    report: ReportPlan = ReportPlan()
+    """Language and form of the report."""
     record: str | None = None
     """Folder of the federation in whose ledger the audit is entered; default: a record beside the plan."""
 

@@ -14,7 +14,7 @@ from koinon.fairness.federated.judging import judge_totals
 from koinon.fairness.federated.totals import TOTALS_FILE, Totals
 from koinon.fairness.plan import PLAN_FILE, AuditPlan
 from koinon.fairness.record import Record, plan_entry
-from koinon.fairness.report import REPORT_FILE, RESULTS_FILE, render
+from koinon.fairness.report import REPORT_FILE, RESULTS_FILE, page_language, render, to_pdf
 from koinon.fairness.results import AuditResults, Comparison, Provider
 from koinon.fairness.verdicts import adjust, judge, worst_of
 from koinon.privacy.ledger import Entry
@@ -84,7 +84,7 @@ def verify_audit(folder: Path, record: Record, *, recompute: bool = False) -> li
         f"entered as entry {reported[0].sequence}" if reported else "not on record: they were changed, or never entered"
     )
     checks.append(Check("results", bool(reported), f"{RESULTS_FILE} is {said}."))
-    checks.append(_same_page(folder, results))
+    checks += _pages(folder, results)
     checks.append(_verdicts(results))
     if results.federated is not None:
         checks += [*_from_totals(plan, folder, results), _people_unseen()]
@@ -108,15 +108,40 @@ def _entered_first(results: AuditResults, entered: Entry | None, reported: list[
     return Check(what, True, f"The plan was entered (entry {entered.sequence}, {entered.time}) before any result.")
 
 
-def _same_page(folder: Path, results: AuditResults) -> Check:
+def _pages(folder: Path, results: AuditResults) -> list[Check]:
+    """Every page and PDF in the folder; ``report.html`` is asked for though it is not there."""
+    names = {path.name for ending in ("html", "pdf") for path in folder.glob(f"report*.{ending}")}
+    return [_same_page(folder, results, name) for name in sorted({REPORT_FILE, *names}, key=lambda n: (len(n), n))]
+
+
+def _same_page(folder: Path, results: AuditResults, name: str) -> Check:
+    what = "page" if name == REPORT_FILE else name
+    language = page_language(results, name)
+    if language is None:
+        return Check(what, None, f"{name} is no page of this audit.")
     try:
-        same = (folder / REPORT_FILE).read_text(encoding="utf-8") == render(results)
-    except (OSError, UnicodeDecodeError):
-        return Check("page", None, f"{REPORT_FILE} is not there.")
+        content = (folder / name).read_bytes()
+    except OSError:
+        return Check(what, None, f"{name} is not there.")
+    page = render(results, language)
+    if name.endswith(".pdf"):
+        return _same_paper(what, name, content, page)
+    if content == page.encode():
+        return Check(what, True, f"{name} shows what {RESULTS_FILE} holds, to the byte.")
+    said = f"{name} is not what {RESULTS_FILE} gives: it was changed, or made by another version of Koinon."
+    return Check(what, False, said)
+
+
+def _same_paper(what: str, name: str, content: bytes, page: str) -> Check:
+    """A PDF holds fonts of the machine that made it, so that another one's may differ without being false."""
+    try:
+        same = to_pdf(page) == content
+    except KoinonError as error:
+        return Check(what, None, f"{name} was not checked: {error.message}")
     if same:
-        return Check("page", True, f"{REPORT_FILE} shows what {RESULTS_FILE} holds, to the byte.")
-    said = f"{REPORT_FILE} is not what {RESULTS_FILE} gives: it was changed, or made by another version of Koinon."
-    return Check("page", False, said)
+        return Check(what, True, f"{name} is what the page gives in print, to the byte.")
+    said = f"{name} is not what the page gives in print here. Other fonts may be the cause: print the page anew."
+    return Check(what, None, said)
 
 
 def _verdicts(results: AuditResults) -> Check:

@@ -27,6 +27,20 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The audit's folder.
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+class PageLanguage(StrEnum):
+    """Languages of the report."""
+
+    EN = "en"
+    DE = "de"
+
+
+Language = Annotated[
+    list[PageLanguage] | None,
+    typer.Option("--language", help="Of the page; may be repeated. Default: the plan's (`[report] language`)."),
+]
+Pdf = Annotated[bool, typer.Option("--pdf", help="Also as PDF; needs the extra `pdf`.")]
+
+
 class FailOn(StrEnum):
     """From which verdict on a pipeline stops."""
 
@@ -87,6 +101,7 @@ def plan(
     federation: Annotated[
         Path | None, typer.Option(help="A study's output: adds what federating brought each partner.", file_okay=False)
     ] = None,
+    language: Annotated[PageLanguage, typer.Option(help="Of the question and the report.")] = PageLanguage.EN,
     record: Annotated[
         Path | None, typer.Option(help="A federation's folder: the plan is entered in its ledger.", file_okay=False)
     ] = None,
@@ -115,6 +130,7 @@ def plan(
         "tolerance": tolerance,
         "basis": basis,
         "record": relative(record) if record else None,
+        "language": language.value,
     }
     title = name or folder.resolve().name
     if federated is not None and released is not None:
@@ -162,6 +178,8 @@ def run(
             help="Of a federation: one SuperNode process per partner, or Flower's simulation.",
         ),
     ] = False,
+    language: Language = None,
+    pdf: Pdf = False,
     as_json: AsJson = False,
 ) -> None:
     """Enter the folder's plan, compute what it says, and write results.json and report.html beside it.
@@ -171,9 +189,11 @@ def run(
     from koinon.errors import EvaluationError
     from koinon.fairness.conduct import conduct
     from koinon.fairness.plan import PLAN_FILE, AuditPlan
-    from koinon.fairness.report import REPORT_FILE
+    from koinon.fairness.report import require_pdf
 
     planned, _ = AuditPlan.read(folder / PLAN_FILE)
+    if pdf:
+        require_pdf()
 
     def say(step: str) -> None:
         if not as_json:
@@ -191,16 +211,40 @@ def run(
             signal.signal(signal.SIGTERM, signal.default_int_handler)
             mode: Literal["simulation", "processes"] = "processes" if processes else "simulation"
             results = conduct_federated(folder, book, kind, mode=mode, say=say)
+    written = _pages(folder, results, language, pdf=pdf)
     if as_json:
         typer.echo(results.to_json(), nl=False)
     else:
         _summary(results)
-        typer.echo(f"{results.seconds:.0f} s. Report: {folder / REPORT_FILE}")
+        typer.echo(f"{results.seconds:.0f} s. Report: {', '.join(map(str, written))}")
     levels = {FailOn.FAIL: 1, FailOn.CONCERN: 2, FailOn.INSUFFICIENT: 3}
     if fail_on is not None and _severity(results.verdict) < levels[fail_on]:
         raise EvaluationError(
             "K533", f"The audit {results.name!r} ends with: {results.verdict}.", "The report says which groups."
         )
+
+
+@app.command(epilog="Example: `koinon audit report films --language de --pdf`.")
+def report(folder: Folder, language: Language = None, pdf: Pdf = False, as_json: AsJson = False) -> None:
+    """Write the page once more from results.json, in another language or as PDF. Nothing is computed or entered."""
+    from koinon.fairness.report import RESULTS_FILE
+    from koinon.fairness.results import AuditResults
+
+    written = _pages(folder, AuditResults.read(folder / RESULTS_FILE), language, pdf=pdf)
+    if as_json:
+        typer.echo(json.dumps([str(path) for path in written], indent=2))
+    else:
+        typer.echo("\n".join(map(str, written)))
+
+
+def _pages(folder: Path, results: AuditResults, languages: list[PageLanguage] | None, *, pdf: bool) -> list[Path]:
+    """Write the page in the languages asked for; without any, in the plan's."""
+    from koinon.fairness.report import write_page
+
+    if not languages:
+        return write_page(folder, results, pdf=pdf)
+    every: list[Literal["en", "de"]] = ["de" if one is PageLanguage.DE else "en" for one in dict.fromkeys(languages)]
+    return [path for one in every for path in write_page(folder, results, one, pdf=pdf)]
 
 
 @app.command()

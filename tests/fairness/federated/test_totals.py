@@ -32,7 +32,7 @@ def told(people: tuple[int, int, int], noise: float | None = None) -> Totals:
     ages = np.repeat(["young", "middle", "old"], people).tolist()
     arrays = LAYOUT.sums(values[:, None], {"age": ages})
     arrays[GAINS] = np.array([[100.0, 20, 30, 10, 5], [35.0, 5, 6, 2, 1]])
-    deviations = {} if noise is None else dict.fromkeys(("people", "sums", "squares", "gains"), noise)
+    deviations = {} if noise is None else dict.fromkeys(("people", "figures", "gains"), noise)
     spent = Spent(epsilon=1, delta=1e-6, budget=2, mechanism="local", safe=True, noise=deviations)
     return totals_of(
         LAYOUT,

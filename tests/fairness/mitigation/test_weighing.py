@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import get_args
 
 import numpy as np
 import polars as pl
@@ -13,8 +14,8 @@ from koinon.fairness.conduct import conduct
 from koinon.fairness.drafting import draft, write_plan
 from koinon.fairness.lists import look
 from koinon.fairness.mitigation.findings import Effect, Mitigation
-from koinon.fairness.mitigation.plan import MitigationPlan
-from koinon.fairness.mitigation.remedies import WORDS, Stage, popularity_bands, treatments
+from koinon.fairness.mitigation.plan import MitigationPlan, Remedy
+from koinon.fairness.mitigation.remedies import Stage, popularity_bands, treatments
 from koinon.fairness.mitigation.section import draw_frontiers, mitigation_section
 from koinon.fairness.mitigation.weighing import _before_validation, _chosen, _lifted, weigh
 from koinon.fairness.plan import AuditPlan
@@ -23,7 +24,10 @@ from koinon.fairness.report import REPORT_FILE
 from koinon.fairness.results import AuditResults
 from koinon.fairness.subject import open_sources
 from koinon.fairness.verifying import verify_audit
+from koinon.fairness.words import words_in
 from tests.fairness.mitigation.conftest import domain_of
+
+REMEDIES = set(get_args(Remedy))
 
 
 def planned(shop, folder, **changes):
@@ -61,7 +65,7 @@ def audited(shop, tmp_path_factory):
 
 def test_every_remedy_has_its_frontier_from_the_same_start(audited):
     found = audited[1].mitigation
-    assert {one.remedy for one in found.frontiers} == set(WORDS)
+    assert {one.remedy for one in found.frontiers} == REMEDIES
     starts = {(one.points[0].ndcg, tuple(one.points[0].gaps)) for one in found.frontiers}
     assert len(starts) == 1
     assert all([point.dial for point in one.points] == [0.0, 0.3, 1.0] for one in found.frontiers)
@@ -153,9 +157,9 @@ def test_the_least_gap_within_the_cost_is_chosen():
     assert _chosen(frontier, 0, 0.02) == 0.2
     assert _chosen(frontier, 0, 0.0) is None
     assert _chosen(frontier, 1, 0.02) is None
-    assert draw_frontiers(found, 0, label="gap").count("<circle") == 3
-    assert "nothing to mend" in mitigation_section(found, 10)
-    assert mitigation_section(None, 10) == ""
+    assert draw_frontiers(found, 0, words_in("en"), label="gap").count("<circle") == 3
+    assert "nothing to mend" in mitigation_section(found, 10, words_in("en"))
+    assert "weighs no remedies" in mitigation_section(None, 10, words_in("en"))
 
 
 def effect(before, after):
@@ -198,4 +202,4 @@ def test_a_plan_drafted_with_mitigation_names_every_remedy(shop, tmp_path):
     options = {"attributes": ["taste"], "basis": "agreed"}
     assert draft("shop", [str(shop)], tmp_path, mitigate=True, **options).mitigation == MitigationPlan()
     assert draft("shop", [str(shop)], tmp_path, **options).mitigation is None
-    assert set(MitigationPlan().remedies) == set(WORDS)
+    assert set(MitigationPlan().remedies) == REMEDIES

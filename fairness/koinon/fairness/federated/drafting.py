@@ -13,6 +13,7 @@ from koinon.fairness.drafting import MINIMUM, MOST_VALUES, bands_of, is_group
 from koinon.fairness.federated.partner import DEPLOYED
 from koinon.fairness.plan import AuditPlan, FederatedPlan, PrivacyPlan
 from koinon.fairness.subject import open_tables
+from koinon.fairness.words import ReportLanguage, words_in
 
 __all__ = ["draft_federated"]
 
@@ -29,6 +30,7 @@ def draft_federated(
     basis: str = "",
     privacy: PrivacyPlan | None = None,
     record: str | None = None,
+    language: ReportLanguage = "en",
 ) -> AuditPlan:
     """Propose a plan.
 
@@ -50,6 +52,8 @@ def draft_federated(
         Default: all that anybody declares.
     tolerance, basis, privacy, record
         As in a plan.
+    language
+        Of the question and of the report.
 
     Raises
     ------
@@ -76,7 +80,7 @@ def draft_federated(
         groups.append({"name": "partner", "by": "partner", "small": "withhold"})
     raw: dict[str, object] = {
         "name": name,
-        "question": "Does any group of people get clearly worse lists than another, over all partners together?",
+        "question": words_in(language)("draft.question_federated"),
         "system": {"kept": kept, "release": dict(releases)},
         "data": {"sources": list(partners), "basis": basis},
         "groups": groups,
@@ -86,6 +90,7 @@ def draft_federated(
         "minimum_cell": MINIMUM,
         "federated": federated.model_dump(mode="json"),
         "privacy": None if privacy is None else privacy.model_dump(mode="json"),
+        "report": {"language": language},
         "record": record,
     }
     return AuditPlan.from_dict(raw, source="the plan")

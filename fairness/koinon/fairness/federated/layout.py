@@ -15,12 +15,12 @@ from koinon.fairness.metrics import METRICS
 from koinon.fairness.plan import AuditPlan, GroupPlan
 from koinon.recommenders.protocol import TensorSpec
 
-__all__ = ["GAINS", "PEOPLE", "SQUARES", "SUMS", "Division", "Layout", "controls", "gains_of", "joint_name"]
+__all__ = ["FIGURES", "GAINS", "PEOPLE", "Division", "Layout", "controls", "gains_of", "joint_name"]
 
 Doubles = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
-PEOPLE, SUMS, SQUARES, GAINS = "people", "sums", "squares", "gains"
+PEOPLE, FIGURES, GAINS = "people", "figures", "gains"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,9 @@ class Layout:
     """Where everything lies in an audit's sums.
 
     A person's figure ``v`` travels as ``x = (v - low) / (high - low) - 1/2`` with its metric's span, taken to the ends
-    where it lies beyond: between -1/2 and 1/2 a person moves sums and squares least.
+    where it lies beyond. Beside the sums of ``x`` travel those of ``2 (1/4 - x²)``, from which the squares follow. A
+    person moves the two together by ``√(x² + 4 (1/4 - x²)²) ≤ 1/2`` (L2; convex in ``x²``, and 1/2 at 0 and at 1/4),
+    no more than ``x`` alone: the squares cost no privacy of their own.
 
     Parameters
     ----------
@@ -92,13 +94,15 @@ class Layout:
     def specs(self) -> tuple[TensorSpec, ...]:
         """Return the tensors of the one round.
 
-        What one person may add (L2): with G divisions and M metrics √(GM) to ``people``, half of it to ``sums``, a
-        quarter to ``squares``, since it is in one cell of each division; √5 to ``gains``.
+        What one person may add (L2): with G divisions and M metrics √(GM) to ``people`` and half of it to ``figures``
+        (sums of ``x`` above, of ``2 (1/4 - x²)`` below), since it is in one cell of each division; √5 to ``gains``.
         """
-        shape = (self.rows, len(self.metrics))
-        person = float(np.sqrt(len(self.divisions) * len(self.metrics)))
-        clips = {PEOPLE: person, SUMS: person / 2, SQUARES: person / 4}
-        specs = [TensorSpec(name, shape, "float64", "sum", clip) for name, clip in clips.items()]
+        metrics = len(self.metrics)
+        person = float(np.sqrt(len(self.divisions) * metrics))
+        specs = [
+            TensorSpec(PEOPLE, (self.rows, metrics), "float64", "sum", person),
+            TensorSpec(FIGURES, (2 * self.rows, metrics), "float64", "sum", person / 2),
+        ]
         if self.gains:
             specs.append(TensorSpec(GAINS, (len(self.plan.data.sources), 5), "float64", "sum", float(np.sqrt(5))))
         return tuple(specs)
@@ -150,16 +154,23 @@ class Layout:
 
         Returns
         -------
-        ``people``, ``sums`` and ``squares``, ``float64[rows, metrics]`` each.
+        ``people`` ``float64[rows, metrics]`` and ``figures`` ``float64[2 rows, metrics]``.
         """
         known = np.isfinite(values)
         figures = np.where(known, self.standard(np.where(known, values, 0.0)), 0.0)
-        found = {name: np.zeros((self.rows, len(self.metrics))) for name in (PEOPLE, SUMS, SQUARES)}
+        middles = np.where(known, 2 * (0.25 - figures**2), 0.0)
+        people_, sums, below = (np.zeros((self.rows, len(self.metrics))) for _ in range(3))
         for start, division in zip(self.starts(), self.divisions, strict=True):
             row = start + self.number(division, people)
-            for name, part in ((PEOPLE, known.astype(np.float64)), (SUMS, figures), (SQUARES, figures**2)):
-                np.add.at(found[name], row, part)
-        return found
+            for found, part in ((people_, known.astype(np.float64)), (sums, figures), (below, middles)):
+                np.add.at(found, row, part)
+        return {PEOPLE: people_, FIGURES: np.vstack([sums, below])}
+
+    def moments(self, arrays: Mapping[str, Doubles]) -> Doubles:
+        """People, sums and sums of squares of standardised figures, ``float64[3, rows, metrics]``, from a total."""
+        people, figures = arrays[PEOPLE], arrays[FIGURES]
+        sums, middles = figures[: self.rows], figures[self.rows :]
+        return np.stack([people, sums, people / 4 - middles / 2])
 
 
 def controls(plan: AuditPlan) -> list[tuple[str, str]]:

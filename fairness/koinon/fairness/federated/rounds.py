@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from koinon.config import Config
 from koinon.errors import EvaluationError, PrivacyError
-from koinon.fairness.federated.layout import GAINS, PEOPLE, SQUARES, SUMS, Layout
+from koinon.fairness.federated.layout import FIGURES, GAINS, PEOPLE, Layout
 from koinon.fairness.plan import AuditPlan
 from koinon.privacy.budget import PrivacyConfig, mass_of
 from koinon.recommenders.protocol import Catalogue, Measure, Release, Task, Total
@@ -24,9 +24,9 @@ __all__ = ["QUESTION", "AuditQuestion", "AuditRounds"]
 QUESTION = "federated_audit"
 """Its name in a federation's policy."""
 
-_SHARES: Mapping[str, float] = {PEOPLE: 0.4, SUMS: 0.5, SQUARES: 0.1}
-"""Of the audit's budget: what makes the means of cells most exact where most people's figures lie near an end of the
-span, as NDCG does near 0; variances are pooled over cells, so they bear more noise."""
+_SHARES: Mapping[str, float] = {PEOPLE: 0.4, FIGURES: 0.6}
+"""Of the audit's budget: what makes means of cells most exact where they lie near .2 of the span, as NDCG does. With
+``m`` their distance from its middle the noise in a mean is least at ``m`` to 1/2."""
 _GAINS = 0.2
 
 
@@ -67,8 +67,7 @@ class AuditRounds:
     config_type: ClassVar[type[AuditQuestion]] = AuditQuestion
     measures: ClassVar[Mapping[str, Measure]] = {
         PEOPLE: Measure(least=0.0, most=1.0),
-        SUMS: Measure(least=-0.5, most=0.5),
-        SQUARES: Measure(least=0.0, most=0.25),
+        FIGURES: Measure(least=-0.5, most=0.5),
         GAINS: Measure(least=0.0, most=1.0),
     }
     rounds = 1

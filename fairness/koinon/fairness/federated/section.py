@@ -1,54 +1,54 @@
-"""The report's section on how partners answered, and what it has told of a person."""
+"""The report's section on what was told of people: how partners answered, and the privacy it has cost."""
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import Any
 
 from koinon.fairness.results import Federated, Spent
+from koinon.fairness.templating import filled
+from koinon.fairness.words import Words
 
-__all__ = ["asked", "section"]
-
-_MECHANISMS = {
-    "local": "each partner added the whole noise to its own sums",
-    "distributed": "each partner added its share, and the whole is in the total",
-}
+__all__ = ["federated_section"]
 
 
-def section(federated: Federated | None) -> Any:
-    """The section as safe HTML (every text is escaped); empty where rows were at hand."""
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
+def federated_section(federated: Federated | None, w: Words, *, smallest: int) -> Any:
+    """The section as safe HTML; where rows were at hand it says that nothing was told.
 
-    if federated is None:
-        return Markup("")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    text = files("koinon.fairness.federated").joinpath("section.html.j2").read_text(encoding="utf-8")
-    missing = [one for one in federated.partners if one.code is not None]
-    return Markup(
-        environment.from_string(text).render(
-            federated=federated,
-            asked=asked(federated),
-            there=[one.partner for one in federated.partners if one.code is None and one.partner],
-            missing=[(one.partner or "a partner", one.code) for one in missing],
-            privacy=None if federated.privacy is None else _privacy(federated.privacy),
-        )
+    Parameters
+    ----------
+    federated
+        ``None``: whoever audited has the rows.
+    w
+        The report's language.
+    smallest
+        People in the smallest group shown.
+    """
+    there, missing, asked = [], [], ""
+    if federated is not None:
+        there = [one.partner for one in federated.partners if one.code is None and one.partner]
+        missing = [(one.partner or w("privacy.a_partner"), one.code) for one in federated.partners if one.code]
+        count = sum(one.code is None for one in federated.partners)
+        asked = w("scope.answered", there=count, all=len(federated.partners), name=federated.federation)
+    spent = None if federated is None else federated.privacy
+    return filled(
+        "koinon.fairness.federated",
+        "section.html.j2",
+        w=w,
+        federated=federated,
+        smallest=smallest,
+        asked=asked,
+        there=there,
+        missing=missing,
+        privacy=None if spent is None else _privacy(spent, w),
+        safe=spent is None or spent.safe,
     )
 
 
-def asked(federated: Federated) -> str:
-    """How many answered, in words."""
-    there = sum(one.code is None for one in federated.partners)
-    return f"{there} of {len(federated.partners)} partners of the federation {federated.federation}"
-
-
-def _privacy(spent: Spent) -> dict[str, Any]:
+def _privacy(spent: Spent, w: Words) -> dict[str, str]:
     return {
-        "epsilon": f"{spent.epsilon:.2f}",
+        "epsilon": w.number(spent.epsilon, 2),
         "delta": f"{spent.delta:.0e}".replace("e-0", "e-").replace("-", "\u2212"),
-        "budget": f"{spent.budget:.2f}",
-        "mechanism": _MECHANISMS[spent.mechanism],
-        "safe": spent.safe,
-        "noise": [(name, f"{deviation:.2f}") for name, deviation in spent.noise.items()],
-        "people": f"{spent.noise.get('people', 0.0):.1f}",
+        "budget": w.number(spent.budget, 2),
+        "mechanism": w(f"privacy.{spent.mechanism}"),
+        "people": w.number(spent.noise.get("people", 0.0), 1),
     }

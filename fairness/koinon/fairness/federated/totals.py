@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from koinon.errors import EvaluationError
 from koinon.fairness.cells import hide
-from koinon.fairness.federated.layout import GAINS, PEOPLE, SQUARES, SUMS, Division, Layout
+from koinon.fairness.federated.layout import FIGURES, GAINS, PEOPLE, Division, Layout
 from koinon.fairness.federated.noisy import Noise
 from koinon.fairness.plan import AuditPlan
 from koinon.fairness.results import Answered, Spent
@@ -76,7 +76,7 @@ class Totals(_Record):
     def noise(self) -> Noise:
         """In the sums of cells."""
         told = {} if self.privacy is None else self.privacy.noise
-        return Noise(told.get(PEOPLE, 0.0), told.get(SUMS, 0.0), told.get(SQUARES, 0.0))
+        return Noise(told.get(PEOPLE, 0.0), told.get(FIGURES, 0.0))
 
     @property
     def gains_noise(self) -> float:
@@ -135,14 +135,15 @@ def totals_of(
     """
     exact = privacy is None
     least = {name: layout.plan.minimum_cell + _SURE * noise for name, noise in _noise(privacy).items()}
+    moments = layout.moments(arrays)
     found, hidden = [], dict[str, NDArray[np.bool_]]()
     for start, division in zip(layout.starts(), layout.divisions, strict=True):
-        rows = {name: arrays[name][start : start + division.size] for name in (PEOPLE, SUMS, SQUARES)}
-        hidden[division.name] = _hidden(division, rows[PEOPLE].max(axis=1)[:-1], hidden, least[PEOPLE])
+        rows = moments[:, start : start + division.size]
+        hidden[division.name] = _hidden(division, rows[0].max(axis=1)[:-1], hidden, least[PEOPLE])
         found.append(_division(layout, division, rows, hidden[division.name], least[PEOPLE], exact=exact))
     for one in found[: len(layout.plan.groups)]:
         _check(layout.plan, one, everybody=_everybody(arrays, layout))
-    stacked = np.stack([arrays[name][: layout.divisions[0].size].sum(axis=0) for name in (PEOPLE, SUMS, SQUARES)])
+    stacked = moments[:, : layout.divisions[0].size].sum(axis=1)
     everybody = {metric: _triple(stacked[:, place]) for place, metric in enumerate(layout.metrics)}
     return Totals(
         plan_sha256=plan_sha256,
@@ -184,13 +185,13 @@ def _hidden(
 def _division(
     layout: Layout,
     division: Division,
-    rows: Mapping[str, Doubles],
+    rows: Doubles,
     hidden: NDArray[np.bool_],
     least: float,
     *,
     exact: bool,
 ) -> DivisionSums:
-    people = rows[PEOPLE].max(axis=1)
+    people = rows[0].max(axis=1)
     cells, vanished = [], []
     for place, label in enumerate(division.labels):
         if exact and people[place] < 0.5:  # nobody: a group has vanished, a combination need not be there
@@ -200,7 +201,7 @@ def _division(
         if hidden[place]:
             cells.append(CellSums(label=label, people=None, figures={}))
             continue
-        sums = np.stack([rows[name][place] for name in (PEOPLE, SUMS, SQUARES)])
+        sums = rows[:, place]
         figures = {
             metric: _triple(sums[:, column]) for column, metric in enumerate(layout.metrics) if sums[0, column] >= least
         }

@@ -30,7 +30,7 @@ class MitigationPlan(Config):
     """
 
     remedies: tuple[Remedy, ...] = get_args(Remedy)
-    """See :data:`koinon.fairness.mitigation.remedies.WORDS`; those that the data cannot bear are left out."""
+    """See ``remedy`` in ``words/en.toml``; those that the data cannot bear are left out."""
     dials: tuple[float, ...] = Field(default=(0.05, 0.1, 0.2, 0.5, 0.7, 0.85, 1.0), min_length=1)
     """How far each is turned, above 0, at most 1."""
     largest_cost: float = Field(default=0.02, ge=0, lt=1)

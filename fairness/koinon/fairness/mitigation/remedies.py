@@ -30,23 +30,9 @@ from koinon.recommenders.protocol import Recommender
 from koinon.recommenders.training import build, config_type
 from koinon.space import Space
 
-__all__ = ["WORDS", "Stage", "Treatment", "fit_planned", "popularity_bands", "treatments"]
+__all__ = ["Stage", "Treatment", "fit_planned", "popularity_bands", "treatments"]
 
 Doubles = NDArray[np.float64]
-
-WORDS: dict[Remedy, str] = {
-    "calibrated": "Lists hold the kinds of items in the proportions of each person's own history (Steck 2018).",
-    "calibrated_popularity": "Lists hold more and less popular items in the proportions of each person's own history.",
-    "balanced": "Lists move from what is relevant to the person towards the mix of kinds that everybody takes.",
-    "exposure": "Attention goes to classes of items nearer to their share of what people take, at the least relevance.",
-    "exposure_shared": "The same, and every group of people gives up the same share of relevance for it.",
-    "alike": "Lists of all groups are as much more popular than their histories, at the least relevance.",
-    "weighted": "In training, groups count more alike in sum.",
-    "decorrelated": "From every item's scores the part that goes with the group is taken out.",
-    "by_group": "Each group is served by the audited recommender, by ItemKNN or by popularity, in the shares that "
-    "bring groups' NDCG together at the least loss.",
-}
-"""What each does."""
 
 BANDS = 5
 """Classes of items by popularity, each with as many of all events."""

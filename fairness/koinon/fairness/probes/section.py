@@ -2,57 +2,53 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import Any
 
 from koinon.fairness.probes.findings import Association, Counterfactual, Probes, Value
+from koinon.fairness.templating import filled
+from koinon.fairness.words import Words
 
-__all__ = ["section"]
+__all__ = ["probes_section"]
 
 _MEASURES = {"jaccard": "Jaccard", "serp": "SERP*", "prag": "PRAG*", "ndcg": "NDCG"}
-_LANGUAGES = {"en": "English", "de": "German", "fr": "French", "es": "Spanish"}
 _LEVEL = 0.05
 
 
-def section(probes: Probes | None) -> Any:
-    """The section as safe HTML (every text is escaped); empty without probes."""
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
-    if probes is None or not (probes.counterfactual or probes.association):
-        return Markup("")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    text = files("koinon.fairness.probes").joinpath("section.html.j2").read_text(encoding="utf-8")
-    return Markup(
-        environment.from_string(text).render(
-            counterfactual=[_probe(one) for one in probes.counterfactual],
-            association=[_association(one) for one in probes.association],
-            encoder=probes.encoder,
-        )
+def probes_section(probes: Probes | None, w: Words, *, rows: bool) -> Any:
+    """The section as safe HTML; without probes it says so, and with ``rows`` false that there can be none."""
+    return filled(
+        "koinon.fairness.probes",
+        "section.html.j2",
+        w=w,
+        rows=rows,
+        counterfactual=[] if probes is None else [_probe(one, w) for one in probes.counterfactual],
+        association=[] if probes is None else [_association(one, w) for one in probes.association],
+        encoder=None if probes is None else probes.encoder,
     )
 
 
-def _probe(one: Counterfactual) -> dict[str, Any]:
+def _probe(one: Counterfactual, w: Words) -> dict[str, Any]:
     tone, verdict = _said(one)
+    language = w(f"probes.in.{one.language}")
+    facts = {"people": w.count(one.people), "k": one.k, "sentence": one.neutral_sentence}
+    facts |= {"ndcg": w.number(one.neutral_ndcg.mean), "changed": w.percent(one.changed, 0)}
+    own = ""
+    if one.own is not None:
+        own = w("probes.own", own=f"{w.number(one.own.mean)} ({_span(one.own, w)})", people=w.count(one.own_people))
     return {
         "attribute": one.attribute,
-        "language": _LANGUAGES[one.language],
-        "source": one.source,
-        "people": f"{one.people:,}",
-        "k": one.k,
-        "neutral_sentence": one.neutral_sentence,
-        "neutral": _number(one.neutral_ndcg.mean),
-        "changed": f"{one.changed * 100:.0f} %",
+        "language": one.language,
+        "title": w("probes.stated_in", attribute=one.attribute, language=language, source=one.source),
+        "facts": w("probes.facts", **facts),
         "tone": tone,
-        "verdict": verdict,
-        "own": "" if one.own is None else f"{_number(one.own.mean)} ({_span(one.own)})",
-        "own_people": f"{one.own_people:,}",
+        "verdict": w(f"probes.{verdict}"),
+        "own": own,
         "stated": [
             {
                 "label": value.label,
                 "sentence": value.sentence,
                 "cells": [
-                    (_number(cell.mean), _span(cell))
+                    (w.number(cell.mean), _span(cell, w))
                     for cell in (value.jaccard, value.serp, value.prag, value.ndcg, value.ndcg_over_neutral)
                 ],
             }
@@ -61,12 +57,12 @@ def _probe(one: Counterfactual) -> dict[str, Any]:
         "spreads": [
             {
                 "measure": _MEASURES[spread.measure],
-                "range": _number(spread.range),
-                "by_chance": _number(spread.by_chance),
-                "span": f"{_number(spread.lo)} to {_number(spread.hi)}",
-                "deviation": _number(spread.deviation),
+                "range": w.number(spread.range),
+                "by_chance": w.number(spread.by_chance),
+                "span": w.span(spread.lo, spread.hi),
+                "deviation": w.number(spread.deviation),
                 "ends": f"{spread.least}, {spread.most}" if spread.range else "",
-                "p": _p(spread.p_adjusted),
+                "p": w.p(spread.p_adjusted),
             }
             for spread in one.spreads
         ],
@@ -74,39 +70,30 @@ def _probe(one: Counterfactual) -> dict[str, Any]:
 
 
 def _said(one: Counterfactual) -> tuple[str, str]:
-    """What the probe comes to, in a sentence."""
+    """What the probe comes to: the style sheet's class, and the sentence's key."""
     if one.changed == 0:
-        return "good", "No list changes: what is stated is not read."
+        return "good", "not_read"
     served = next(spread for spread in one.spreads if spread.measure == "ndcg")
     if served.p_adjusted < _LEVEL:
-        return "bad", "Lists change, and some are served worse for what they state."
+        return "bad", "worse"
     alike = [spread for spread in one.spreads if spread.measure != "ndcg"]
     if any(spread.p_adjusted < _LEVEL for spread in alike):
-        return "warn", "Lists change more for some values than for others; that one is served worse is not shown."
-    return "open", "Lists change about as much for every value; that one is served worse than another is not shown."
+        return "warn", "more"
+    return "open", "alike"
 
 
-def _association(one: Association) -> dict[str, Any]:
+def _association(one: Association, w: Words) -> dict[str, Any]:
     return {
-        "test": one.test,
-        "language": _LANGUAGES[one.language],
-        "form": one.form,
-        "people": f"{one.first}, {one.second}",
-        "things": f"{one.one}, {one.other}",
-        "effect": _number(one.effect, 2),
-        "p": _p(one.p_adjusted),
-        "clear": one.p_adjusted < _LEVEL,
+        "test": w.said("test", one.test),
+        "language": w(f"probes.in.{one.language}"),
+        "form": w(f"probes.{one.form}"),
+        "people": f"{w.said('kind', one.first)}, {w.said('kind', one.second)}",
+        "things": f"{w.said('kind', one.one)}, {w.said('kind', one.other)}",
+        "effect": w.number(one.effect, 2),
+        "p": w.p(one.p_adjusted),
+        "distinct": one.p_adjusted < _LEVEL,
     }
 
 
-def _number(value: float, digits: int = 3) -> str:
-    said = f"{value:.{digits}f}"
-    return said.replace("-", "\u2212") if float(said) else f"{0:.{digits}f}"
-
-
-def _span(value: Value) -> str:
-    return f"{_number(value.lo)} to {_number(value.hi)}"
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+def _span(value: Value, w: Words) -> str:
+    return w.span(value.lo, value.hi)

@@ -1,5 +1,25 @@
-"""The audit's report: ``results.json`` for programs, and one ``report.html`` that opens offline and can be printed."""
+"""The audit's report: ``results.json`` for programs; a page that opens offline, in English or German, and its PDF."""
 
-from koinon.fairness.report.render import REPORT_FILE, RESULTS_FILE, render, write_report
+from koinon.fairness.report.paper import PDF_FILE, require_pdf, to_pdf
+from koinon.fairness.report.render import (
+    REPORT_FILE,
+    RESULTS_FILE,
+    page_language,
+    page_name,
+    render,
+    write_page,
+    write_report,
+)
 
-__all__ = ["REPORT_FILE", "RESULTS_FILE", "render", "write_report"]
+__all__ = [
+    "PDF_FILE",
+    "REPORT_FILE",
+    "RESULTS_FILE",
+    "page_language",
+    "page_name",
+    "render",
+    "require_pdf",
+    "to_pdf",
+    "write_page",
+    "write_report",
+]
