@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
@@ -145,7 +146,7 @@ def train(
         report["curve"] = [vars(epoch) for epoch in told.curve]
         report["training_seconds"], report["tokens"] = told.seconds, told.rows
     else:
-        model.fit(domain, space, rng=np.random.default_rng(seed))
+        _fit(model, domain, space, seed, "early stop", folder, on_progress)
         figures = evaluate(model, domain, split.validation, slices=("all",))
         report["validation"] = {"ndcg@10": figures.mean()}
     if again:
@@ -158,7 +159,7 @@ def train(
             report["training_seconds"] += model.training.seconds
             report["tokens"] += model.training.rows
         else:
-            model.fit(domain, space, rng=np.random.default_rng(seed))
+            _fit(model, domain, space, seed, "again", folder, on_progress)
     report["config"] = cast(Storable, model).config.model_dump(mode="json")
     report["counts"] = {
         "users": domain.n_users,
@@ -175,6 +176,20 @@ def train(
     if folder is not None:
         save(model, folder, domain, space)
     return Trained(model, report)
+
+
+def _fit(
+    model: Recommender,
+    domain: Domain,
+    space: Space | None,
+    seed: int,
+    phase: str,
+    folder: Path | None,
+    on_progress: OnProgress | None,
+) -> None:
+    """Fit what has no early stop of its own; what can be gone on with is given a place for its state."""
+    watched = _watched(phase, folder, on_progress) if "checkpoint" in signature(model.fit).parameters else {}
+    model.fit(domain, space, rng=np.random.default_rng(seed), **watched)
 
 
 def _watched(phase: str, folder: Path | None, on_progress: OnProgress | None) -> Mapping[str, Any]:

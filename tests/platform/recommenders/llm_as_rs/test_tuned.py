@@ -31,6 +31,7 @@ from koinon.recommenders.llm_as_rs.tuned import (
 )
 from koinon.recommenders.llm_as_rs.weighing import tune_weight
 from koinon.recommenders.store import load, save
+from koinon.recommenders.training import train
 from koinon.space.language import open_language_model
 from koinon.space.lora import LoraSettings
 
@@ -278,6 +279,14 @@ def test_another_model_than_was_tuned_is_refused(ranker, rated, model):
     other.restore_own(ranker.own_state())
     with pytest.raises(RecommenderError, match="K486"):
         other.score([request(rated, 3, 9, 15)])
+
+
+def test_a_training_keeps_a_place_to_go_on_from(rated, settings, tmp_path):
+    short = settings.model_copy(update={"weight": 0.0, "tuning": TUNING.model_copy(update={"epochs": 1})})
+    trained = train("tuned", short, rated, None, again=False, folder=tmp_path)
+    assert (tmp_path / "checkpoint-early-stop").is_file()
+    assert isinstance(load(tmp_path, rated.train), TunedRanker)
+    assert np.isfinite(trained.report["validation"]["ndcg@10"])
 
 
 def test_its_weight_is_chosen_on_validation(ranker, rated):
