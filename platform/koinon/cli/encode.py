@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from koinon.space.encoders import Progress
 
-__all__ = ["app"]
+__all__ = ["app", "lines_of"]
 
 app = typer.Typer(
     help="Turn texts into vectors of the semantic space, once.",
@@ -35,7 +35,10 @@ def encode(
     ] = None,
     encoder: Annotated[
         str,
-        typer.Option("--encoder", help="use-multilingual, minilm-english, hf:<name or folder>[?…] or gguf:<file>[?…]."),
+        typer.Option(
+            "--encoder",
+            help="use-multilingual, minilm-english, hf:<name or folder>[?…], gguf:<file>[?…] or tuned:<folder>.",
+        ),
     ] = "use-multilingual",
     ray: Annotated[
         str | None,
@@ -59,7 +62,7 @@ def encode(
 
     if (directory is None) == (texts is None):
         raise ConfigError("K111", "Give either a partner's folder or --texts FILE.", "See `koinon encode --help`.")
-    wanted = _lines(texts) if texts is not None else _item_texts(directory) if directory is not None else []
+    wanted = lines_of(texts) if texts is not None else _item_texts(directory) if directory is not None else []
     with _bar(quiet=as_json) as progress:
         if ray is not None:
             from koinon.space.on_ray import encode_with_ray
@@ -88,7 +91,8 @@ def encode(
     )
 
 
-def _lines(path: Path) -> list[str]:
+def lines_of(path: Path) -> list[str]:
+    """Lines of a UTF-8 file. SpaceError K309 it cannot be read."""
     from koinon.errors import SpaceError
 
     try:

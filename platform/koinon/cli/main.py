@@ -42,6 +42,9 @@ COMMANDS: dict[str, CommandSpec] = {
     "tune": CommandSpec(
         "koinon.cli.tune", "Choose recommenders' settings on validation, same budget for all.", _PARTNER
     ),
+    "space": CommandSpec(
+        "koinon.cli.space", "Tune a language model to what goes together in a catalogue (NoteLLM); resumes.", _PARTNER
+    ),
     "click": CommandSpec(
         "koinon.cli.click", "Train models of how likely a person likes an item (AUC); with words: CTRL.", _PARTNER
     ),

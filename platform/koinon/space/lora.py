@@ -21,6 +21,7 @@ from koinon.space.transformer import TransformerEncoder
 
 __all__ = ["LoraEncoder", "LoraSettings", "with_lora"]
 
+_POOLER = r"(?:.*\.)?pooler(?:\..*)?"
 _BLOCK = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
 
 
@@ -56,6 +57,7 @@ def with_lora(network: torch.nn.Module, settings: LoraSettings, *, named: str) -
     targets = settings.targets if isinstance(settings.targets, str) else list(settings.targets)
     if settings.first_layer:
         targets = _linear_from(network, settings.first_layer)
+    pooled = any(re.fullmatch(_POOLER, name) for name, _ in network.named_modules())
     try:
         with torch.random.fork_rng(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for an attribute by its former name
@@ -67,6 +69,7 @@ def with_lora(network: torch.nn.Module, settings: LoraSettings, *, named: str) -
                     lora_alpha=settings.alpha,
                     lora_dropout=settings.dropout,
                     target_modules=targets,
+                    exclude_modules=_POOLER if pooled else None,  # text vectors are not made of it
                 ),
             )
     except ValueError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -25,12 +26,13 @@ from koinon.space.cached import check_texts
 from koinon.space.encoders import Encoder, Progress
 from koinon.space.lora import with_lora
 from koinon.space.transformer import TransformerEncoder
+from koinon.space.tuned.lower import read_until, started_at
 from koinon.space.tuned.wording import CompressionConfig, Task
 
 __all__ = ["Asked", "TextNetwork"]
 
 _TOKENS_AT_ONCE = 2048
-_PRINCIPAL_TEXTS = 4096
+_PRINCIPAL_TEXTS = 2048
 _VERSION = 1
 
 Rows = Sequence[Sequence[int]]
@@ -76,6 +78,8 @@ class TextNetwork(nn.Module):
         backbone = self._open()
         self.tuned = with_lora(backbone, self.config.lora, named=encoder.uri)
         self._backbone = [backbone]
+        self._precision = next(backbone.parameters()).dtype
+        self._mixed = self._precision in (torch.bfloat16, torch.float16)
         width = encoder.dimension
         self.dimension = self.config.dimension or width
         with torch.random.fork_rng():
@@ -85,6 +89,15 @@ class TextNetwork(nn.Module):
                 nn.init.orthogonal_(self.projection.weight)
                 nn.init.zeros_(self.projection.bias)
         self.word = nn.Parameter(self._first_word()) if self.decodes else None
+
+    def train(self, mode: bool = True) -> TextNetwork:
+        """Let LoRA's dropout work, or not; the frozen model's own always rests."""
+        super().train(mode)
+        self.tuned.eval()
+        for name, module in self.tuned.named_modules():
+            if "lora_dropout" in name:
+                module.train(mode)
+        return self
 
     def _open(self) -> nn.Module:
         from transformers import AutoModelForCausalLM
@@ -170,7 +183,9 @@ class TextNetwork(nn.Module):
         """Token ids that ask for the category or for tags, after the word."""
         return list(self.files.tokenizer(getattr(self.config.words, task), add_special_tokens=False)["input_ids"])
 
-    def forward(self, rows: Rows, asked: Sequence[Asked | None] | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, rows: Rows, asked: Sequence[Asked | None] | None = None, below: Sequence[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Vectors of one batch, and how badly the model answers.
 
         Parameters
@@ -179,13 +194,18 @@ class TextNetwork(nn.Module):
             From :meth:`tokens`.
         asked
             For each row a question and its answer, or ``None``; decoders only.
+        below
+            What :meth:`below` gave for each row, so that the layers below the first tuned one are left out; only where
+            nothing is asked.
 
         Returns
         -------
         ``float32[rows, dimension]`` of norm 1, and ``float32[rows]``: mean negative log-likelihood of an answer's
         tokens; 0 where nothing is asked.
         """
-        states, costs = self._states(rows, asked)
+        first = self.config.lora.first_layer
+        with nullcontext() if below is None else started_at(self.tuned, first, below):
+            states, costs = self._states(rows, asked)
         return F.normalize(self.projection(states) if self.projection is not None else states, dim=1), costs
 
     def _decode(self, rows: Rows, asked: Sequence[Asked | None] | None) -> tuple[Tensor, Tensor]:
@@ -227,6 +247,13 @@ class TextNetwork(nn.Module):
         costs = F.cross_entropy(logits, torch.tensor(token, device=self.device), reduction="none")
         return torch.stack([part.mean() for part in torch.split(costs, sizes)])
 
+    def below(self, rows: Rows) -> list[Tensor]:
+        """What the first tuned layer is given of each row of one batch, ``[tokens, width]``; it never changes."""
+        found: list[Tensor] = []
+        with torch.no_grad(), read_until(self.tuned, self.config.lora.first_layer, found):
+            self._states(rows, None)
+        return [states[: len(row)].clone() for states, row in zip(found[0], rows, strict=True)]
+
     def embed(self, texts: Sequence[str]) -> Tensor:
         """``float32[texts, dimension]`` of norm 1, differentiable in what is tuned; one batch."""
         vectors: Tensor = self(self.tokens(texts))[0]
@@ -236,27 +263,41 @@ class TextNetwork(nn.Module):
         """Return ``float32[texts, dimension]``, rows of L2 norm 1, in the order given."""
         return self.encode_tokens(self.tokens(texts), progress)
 
-    def encode_tokens(self, rows: Rows, progress: Progress | None = None) -> NDArray[np.float32]:
-        """:meth:`encode` from :meth:`tokens`; rows of like length share batches."""
-        return self._all(rows, lambda batch: self(batch)[0], self.dimension, progress)
+    def encode_tokens(
+        self, rows: Rows, progress: Progress | None = None, below: Sequence[Tensor] | None = None
+    ) -> NDArray[np.float32]:
+        """:meth:`encode` from :meth:`tokens`, and from :meth:`below` where it is given; rows of like length share
+        batches.
+        """
+
+        def one(batch: Sequence[int]) -> Tensor:
+            given = None if below is None else [below[place] for place in batch]
+            vectors: Tensor = self([rows[place] for place in batch], None, given)[0]
+            return vectors
+
+        return self._all(rows, one, self.dimension, progress)
 
     def states(self, rows: Rows) -> NDArray[np.float32]:
         """``float32[rows, width]``: what the projection is given."""
-        return self._all(rows, lambda batch: self._states(batch, None)[0], self.files.dimension, None)
+        return self._all(
+            rows, lambda batch: self._states([rows[place] for place in batch], None)[0], self.files.dimension, None
+        )
 
     def _states(self, rows: Rows, asked: Sequence[Asked | None] | None) -> tuple[Tensor, Tensor]:
-        if self.decodes:
-            return self._decode(rows, asked)
-        return self.files.pooled_by(self.tuned, rows), torch.zeros(len(rows), device=self.device)
+        """Beside frozen weights of 16 bits LoRA's, which are of 32, compute in 16 too."""
+        with torch.autocast(torch.device(self.device).type, self._precision, enabled=self._mixed):
+            if self.decodes:
+                return self._decode(rows, asked)
+            return self.files.pooled_by(self.tuned, rows), torch.zeros(len(rows), device=self.device)
 
     def _all(
-        self, rows: Rows, one: Callable[[Rows], Tensor], width: int, progress: Progress | None
+        self, rows: Rows, one: Callable[[Sequence[int]], Tensor], width: int, progress: Progress | None
     ) -> NDArray[np.float32]:
         found = np.empty((len(rows), width), dtype=np.float32)
         done = 0
         with torch.inference_mode():
             for batch in batches([len(row) for row in rows], _TOKENS_AT_ONCE):
-                found[batch] = one([rows[place] for place in batch]).float().cpu().numpy()
+                found[batch] = one(batch).float().cpu().numpy()
                 done += len(batch)
                 if progress:
                     progress(done, len(rows))
@@ -302,7 +343,7 @@ class TextNetwork(nn.Module):
         Parameters
         ----------
         rows
-            From :meth:`tokens`; at most 4,096 of them are read, drawn by ``seed``.
+            From :meth:`tokens`; at most 2,048 of them are read, drawn by ``seed``.
         evenness
             0 keeps every axis as long as it is, 1 makes all equally long (whitening).
         seed
@@ -327,7 +368,7 @@ class TextNetwork(nn.Module):
     def merge(self) -> None:
         """Put LoRA into the weights, for good: the network is then as fast as the untuned one and cannot be trained."""
         peft: Any = self.tuned
-        self.tuned = peft.merge_and_unload()
+        self.tuned, self._mixed = peft.merge_and_unload(), False
         self.requires_grad_(False)
 
 

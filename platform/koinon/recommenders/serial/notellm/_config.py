@@ -46,6 +46,9 @@ class LearnerConfig(Config):
     """Vectors of a whole batch are computed without activations, which are made again for one part after the other
     when slopes are wanted (Gao et al. 2021, arXiv 2101.06983): memory then does not grow with ``batch_pairs``, at the
     price of one more pass. Slopes are the same."""
+    keep_lower: bool = False
+    """What layers below ``first_layer`` make of a text is computed once and kept in memory (its tokens × width × the
+    bytes of the precision) wherever nothing is asked of it: a step then costs the tuned layers alone."""
 
 
 class TuneConfig(Config):

@@ -75,6 +75,8 @@ class PairLearner(nn.Module):
         self._text = np.array([number[text] for text in texts], dtype=np.int64)
         self._together = together
         self._categories = categories if network.decodes and self.config.alpha > 0 else None
+        kept = self.config.keep_lower and network.config.lora.first_layer > 0
+        self._below: dict[int, Tensor] | None = {} if kept else None
         self._rng = np.random.default_rng(seed)
         self.optimiser = torch.optim.AdamW(
             self.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay, fused=True
@@ -110,7 +112,8 @@ class PairLearner(nn.Module):
         items, where = np.unique(np.concatenate((left, right)), return_inverse=True)
         device = torch.device(self.network.device)
         asked = self._asked(items, questions)
-        vectors, costs = self._read([self.rows[item] for item in items], asked)
+        below = None if self._below is None or any(asked) else self.below(items)
+        vectors, costs = self._read([self.rows[item] for item in items], asked, below)
         pair = torch.from_numpy(where.astype(np.int64)).to(device).view(2, -1)
         scale = self.scale.exp().clamp(max=_LARGEST_SCALE)
         found = contrastive_loss(vectors, pair[0], pair[1], scale, self._ignored(items).to(device))
@@ -119,7 +122,25 @@ class PairLearner(nn.Module):
             return found
         return (found + self.config.alpha * costs.sum() / told) / (1 + self.config.alpha)
 
-    def _read(self, rows: Sequence[Sequence[int]], asked: Sequence[Asked | None]) -> tuple[Tensor, Tensor]:
+    def below(self, items: Ints) -> list[Tensor] | None:
+        """What the lower layers make of these texts, where it is kept; ``None`` elsewhere."""
+        if self._below is None:
+            return None
+        new = [int(item) for item in items if int(item) not in self._below]
+        for part in batches([len(self.rows[item]) for item in new], self.config.tokens_at_once):
+            chosen = [new[place] for place in part]
+            found = self.network.below([self.rows[item] for item in chosen])
+            self._below.update(zip(chosen, found, strict=True))
+        return [self._below[int(item)] for item in items]
+
+    def encode(self, items: Ints) -> NDArray[np.float32]:
+        """``float32[items, dimension]`` of these texts as they are now."""
+        self.eval()
+        return self.network.encode_tokens([self.rows[int(item)] for item in items], below=self.below(items))
+
+    def _read(
+        self, rows: Sequence[Sequence[int]], asked: Sequence[Asked | None], below: Sequence[Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
         """Vectors and costs of all rows, part by part, in their order."""
         lengths = [
             len(row) + (1 + len(more.question) + len(more.answer) if more else 0)
@@ -127,7 +148,11 @@ class PairLearner(nn.Module):
         ]
         order, vectors, costs = list[int](), list[Tensor](), list[Tensor]()
         for part in batches(lengths, self.config.tokens_at_once):
-            given = [rows[place] for place in part], [asked[place] for place in part]
+            given = (
+                [rows[place] for place in part],
+                [asked[place] for place in part],
+                None if below is None else [below[place] for place in part],
+            )
             if self.config.cached_gradients and torch.is_grad_enabled():
                 found = checkpoint(self.network, *given, use_reentrant=False)
             else:

@@ -200,8 +200,7 @@ class Watched:
         """Mean over people; 0 where nobody can be asked."""
         if not len(self.pairs):
             return 0.0
-        network = learner.network.eval()
-        vectors = network.encode_tokens([learner.rows[item] for item in self.items])
+        vectors = learner.encode(self.items)
         pairs = ItemPairs(
             self.pairs.user, *(np.searchsorted(self.items, side).astype(np.int32) for side in self._sides())
         )

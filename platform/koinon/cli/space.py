@@ -1,0 +1,151 @@
+"""``koinon space``: tune an encoder to what goes together in a catalogue, and let it write tags."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from koinon.cli.train import Directory, MinimumItemEvents, Named, Protocol, split_of
+
+if TYPE_CHECKING:
+    from koinon.recommenders.fitting import Progress
+
+__all__ = ["app"]
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="rich")
+
+AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON lines, the last is the result.")]
+
+_TUNE = (
+    "Examples: `koinon space tune shops/office --base minilm-english --out tuned/office`, then `koinon encode "
+    "shops/office --encoder tuned:tuned/office`; a decoder: `--base 'gguf:SmolLM2.gguf?dtype=bfloat16'`."
+)
+_TAGS = "Example: `koinon space tags tuned/office --texts titles.txt`."
+
+
+@app.callback()
+def space() -> None:
+    """The semantic space: tune an encoder to a catalogue's events, and use what it has learned."""
+
+
+@app.command(epilog=_TUNE)
+def tune(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Gets the tuned encoder and its checkpoint.", file_okay=False)
+    ],
+    directory: Directory = None,
+    dataset: Named = None,
+    base: Annotated[
+        str | None,
+        typer.Option("--base", "-b", help="What is tuned: minilm-english, hf:<name or folder> or gguf:<file>[?…]."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Settings, a TOML file; without it the defaults.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="At most so many, whatever --config says.")
+    ] = None,
+    protocol: Protocol = "auto",
+    minimum_item_events: MinimumItemEvents = 2,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Tune an encoder so that texts lie close whose items the same people took (NoteLLM).
+
+    Stopped early by item-to-item recall on validation; the test set is not touched. An interrupted tuning goes on from
+    its last checkpoint when the same command is given again. Use the result as encoder `tuned:<folder>`.
+    """
+    from koinon.recommenders.serial.notellm import TuneConfig, tune_space
+
+    settings = TuneConfig() if config is None else TuneConfig.from_toml(config)
+    changes: dict[str, Any] = {"base": base, "epochs": epochs}
+    settings = settings.model_copy(update={name: value for name, value in changes.items() if value is not None})
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    split = split_of(directory, dataset, protocol, minimum_item_events)
+    with _shown(as_json, settings.recall_at) as on_progress:
+        tuned = tune_space(split, settings, out, seed=seed, device=device, on_progress=on_progress)
+    assert tuned.manifest is not None
+    report = {
+        "command": shlex.join(["koinon", *sys.argv[1:]]),
+        "data": split.train.name,
+        "encoder": f"tuned:{out}",
+        **tuned.report,
+    }
+    if as_json:
+        print(json.dumps({"event": "report", **report}, ensure_ascii=False), flush=True)
+        return
+    found = report["validation"]
+    name = f"recall@{settings.recall_at}"
+    if found["pairs"]:
+        typer.echo(f"Item-to-item {name} on validation: {found[f'{name} before']:.4f} before, {found[name]:.4f} tuned.")
+    typer.echo(f"{report['seconds']:.0f} s. Encoder: tuned:{out}")
+
+
+@app.command(epilog=_TAGS)
+def tags(
+    folder: Annotated[Path, typer.Argument(help="What `koinon space tune` wrote, of a decoder.", file_okay=False)],
+    texts: Annotated[Path, typer.Option("--texts", help="A UTF-8 file with one text a line.")],
+    category: Annotated[bool, typer.Option("--category/--tags", help="Ask for the category in place of tags.")] = False,
+    most_tokens: Annotated[int, typer.Option("--most-tokens", min=1, help="Written for each text at most.")] = 24,
+    device: Annotated[str, typer.Option("--device", help="A torch device.")] = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Let a tuned decoder write tags for texts; what is nonsense by the stated rule is left out."""
+    from koinon.cli.encode import lines_of
+    from koinon.space.tuned import TunedEncoder
+
+    lines = lines_of(texts)
+    encoder = TunedEncoder(folder, uri=f"tuned:{folder}", device=device)
+    written = encoder.tags(lines, task="category" if category else "tags", most_tokens=most_tokens)
+    for line, found in zip(lines, written, strict=True):
+        typer.echo(json.dumps({"text": line, "tags": found}, ensure_ascii=False) if as_json else ", ".join(found))
+
+
+@contextmanager
+def _shown(as_json: bool, cut: int) -> Iterator[Callable[[Progress], None]]:
+    """JSON lines, a bar on a terminal, or a line per epoch."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if as_json or not console.is_terminal:
+
+        def line(progress: Progress) -> None:
+            if not progress.epoch_over:
+                return
+            if as_json:
+                print(json.dumps({"event": "epoch", **asdict(progress)}), flush=True)
+            else:
+                console.print(_said(progress, cut), markup=False)
+
+        yield line
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    with Bar(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=console) as bar:
+        task = bar.add_task("reading")
+
+        def show(progress: Progress) -> None:
+            done = progress.steps * (progress.epoch - 1) + progress.step
+            bar.update(task, description=_said(progress, cut), completed=done, total=progress.steps * progress.epochs)
+
+        yield show
+
+
+def _said(progress: Progress, cut: int) -> str:
+    value = "" if progress.metric is None else f", recall@{cut} {progress.metric:.4f} (best {progress.best:.4f})"
+    minutes, seconds = divmod(round(progress.seconds_left), 60)
+    return (
+        f"epoch {progress.epoch}/{progress.epochs}: loss {progress.loss:.4f}{value}, "
+        f"{progress.rows_per_second:,.1f} pairs/s, at most {minutes}:{seconds:02d} left"
+    )
