@@ -129,6 +129,10 @@ def main() -> None:
                 profile = plain.profile
                 for pipeline, known in profile.pipelines.items():
                     print(f"{name} {pipeline}: " + ", ".join(f"{kind} {one}" for kind, one in known.items()))
+            quickest = min(profile.of(pipeline, "plain").p95_ms for pipeline in at_hand)
+            if quickest > budget:
+                print(f"{name}, budget {budget:g} ms: no pipeline is quick enough")
+                continue
             tuned = tune_routes(plain, split, rng=np.random.default_rng(options.seed))
             chosen = plain.with_choices(tuned.choices)
             print(f"\n{name}, budget {budget:g} ms: choices {dict(tuned.choices)}, caution {tuned.caution:.2f}")
