@@ -105,7 +105,8 @@ class MarkWords:
         if "mark_kinds" not in state:
             return None
         kinds, context = (
-            json.loads(np.asarray(state[name], dtype=np.uint8).tobytes()) for name in ("mark_kinds", "mark_context")
+            json.loads(np.asarray(state[name], dtype=np.uint8).tobytes()) if name in state else {}
+            for name in ("mark_kinds", "mark_context")
         )
         levels = np.asarray(state["mark_levels"], dtype=np.float32)
         return cls(tuple(kinds), levels, {name: tuple(values) for name, values in context.items()})

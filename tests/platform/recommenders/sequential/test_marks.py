@@ -97,6 +97,8 @@ def test_contexts_have_words_by_their_names_and_what_training_did_not_know_says_
     read = words.read(Marks.of(["play", None, None, None], [None] * 4, asked), 4)
     assert read.tolist() == [[2, 0, 0, 6], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 5]]
     assert MarkWords.of_state(words.state()).context == words.context
+    older = {name: array for name, array in words.state().items() if name != "mark_context"}
+    assert MarkWords.of_state(older).context == {}
     assert MarkWords.of(events, "weight").context == {}
 
 
