@@ -177,6 +177,17 @@ def test_a_table_shows_titles_reasons_and_how_titles_were_understood(
     assert "buchladen, local_space; from 2 titles found in the catalogue, 1 title read as text." in said
 
 
+def test_a_table_says_how_a_wish_was_understood(
+    bookshop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "160")
+    line = ["recommend", str(bookshop), "-q", "ein Krimi, aber nicht von Henning Mankell", "--clarify"]
+    assert command_line.run(line) == 0
+    said = capsys.readouterr().out
+    assert "understood as: not creator Henning Mankell" in said
+    assert "Die fünfte Frau" not in said
+
+
 def test_a_reader_from_abroad_is_asked_about_with_the_other_partners_folder(
     bookshop: Path, other_shop: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from pydantic import ValidationError
 
@@ -256,3 +257,40 @@ def test_a_recommender_is_told_when_the_history_happened_what_it_was_and_when_it
     assert [told.marks.kinds[kind] for kind in told.marks.kind[:-1]] == ["rating"] * 5
     assert told.marks.weight[:-1].tolist() == events.marks.weight[events.user == row].tolist()
     assert (told.marks.kind[-1], bool(np.isnan(told.marks.weight[-1]))) == (-1, True)
+
+
+def test_a_wish_limits_the_list_and_the_answer_says_how_it_was_understood(shop: Shop):
+    answer = shop.answer(Ask(query="ein Krimi, aber nicht von Henning Mankell", k=20))
+    assert "Henning Mankell" not in {item.creator for item in answer.items}
+    assert answer.wish is not None
+    assert [str(limit) for limit in answer.wish.limits] == ["not creator Henning Mankell"]
+    assert answer.wish.question is None
+    assert shop.answer(Ask(liked=("Momo",))).wish is None
+
+
+def test_a_limit_that_nothing_meets_is_named_and_left_out(shop: Shop):
+    answer = shop.answer(Ask(query="something not in German", k=3))
+    assert len(answer.items) == 3
+    assert answer.wish is not None
+    assert [(limit.kind, limit.wanted, limit.kept) for limit in answer.wish.limits] == [("language", False, False)]
+    assert str(answer.wish.limits[0]) == "not language de (nothing meets it)"
+
+
+def test_a_question_comes_back_once_where_it_was_wanted(shop: Shop):
+    genres = ["Fantasy", "Crime", "Drama", "Humour", "Travel"]
+    items = shop.domain.items.with_columns(categories=pl.Series([[genres[n % 5]] for n in range(shop.domain.n_items)]))
+    open_shop = Shop(
+        "books", "arm", replace(shop.domain, items=items), shop.domain.events, shop.recommender, shop.space
+    )
+    ask = Ask(query="etwas Schönes", clarify=True, k=3)
+    wish = open_shop.answer(ask).wish
+    assert wish is not None
+    assert wish.question is not None
+    assert wish.question.startswith("Woran denken Sie")
+    assert open_shop.answer(Ask(query="etwas Schönes", k=3)).wish.question is None
+    for said in (wish.options[0], "egal"):
+        again = open_shop.answer(ask.model_copy(update={"answered": said}))
+        assert again.wish.question is None
+    settled = open_shop.answer(ask.model_copy(update={"answered": wish.options[0]}))
+    chosen = items.filter(pl.col("item_id").is_in([item.item_id for item in settled.items]))
+    assert set(chosen["categories"].explode()) == {wish.options[0]}

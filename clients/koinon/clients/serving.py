@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from koinon.clients.reasons import Reasons
 from koinon.clients.titles import TitleIndex, Understood
+from koinon.clients.wishing import LOOKED_AT, UNWANTED, Limits, Wished, Wishes
 from koinon.clients.words import Words, WordWeights
 from koinon.data import Domain, Interactions, SplitConfig, Vault, make_split
 from koinon.data.partner import PARTNER_FILE
@@ -58,7 +59,11 @@ class Ask(BaseModel):
     carried: tuple[Title, ...] = Field(default=(), max_length=1000)
     """Item texts of the person's history elsewhere, brought by themself; the last 30 count."""
     query: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)] | None = None
-    """A wish in words, any language."""
+    """A wish in words, any language. Prices, years, languages, categories and what is not wanted limit the list."""
+    clarify: bool = False
+    """Whether a question may come back where the wish leaves much open."""
+    answered: Title | None = None
+    """The answer to that question; nothing more is asked."""
     k: int = Field(default=10, ge=1, le=100)
     """Items wanted."""
 
@@ -97,6 +102,8 @@ class Answer(BaseModel):
     basis: str
     """What the list rests on, in words."""
     understood: tuple[Reading, ...]
+    wish: Wished | None = None
+    """How the wish was understood; ``None`` without one."""
     items: tuple[AnswerItem, ...]
 
 
@@ -151,6 +158,7 @@ class Shop:
         self._titles: list[str] = domain.items["title"].to_list()
         self._creators: list[str | None] = domain.items["creator"].to_list()
         self.words = None if space is None else Words(domain, space, weights)
+        self.wishes = Wishes(domain, space)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -196,8 +204,9 @@ class Shop:
         """
         readings = self.titles.understand(ask.liked)
         known = self._known(ask, readings)
-        scores = self._scores(known)
-        chosen = self._listed(scores, known.request.history, ask.k)
+        limits = None if ask.query is None else self.wishes.limits(ask.query, ask.answered)
+        scores = self._scores(known, limits)
+        chosen = self._listed(scores, known.request.history, ask.k, limits)
         reasons = Reasons(self.domain, self.recommender, self.words).of(
             known.request, chosen, (*known.liked, *known.carried), known.query
         )
@@ -207,6 +216,7 @@ class Shop:
             arm=self.arm,
             basis=_basis(known, stranger=bool(ask.user) and known.request.user is None),
             understood=tuple(self._reading(reading) for reading in readings),
+            wish=None if limits is None else self._wished(ask, limits, scores, known.request.history),
             items=tuple(
                 AnswerItem(rank=rank, score=round(float(scores[item]), 6), reasons=why, **row)
                 for rank, (item, row, why) in enumerate(zip(chosen, rows, reasons, strict=True), start=1)
@@ -261,19 +271,35 @@ class Shop:
         timed = self.known.events.time is not None
         return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64) if timed else None
 
-    def _scores(self, known: _Known) -> NDArray[np.float32]:
-        """``float32[items]``: the recommender on what it knows; words where there are any."""
+    def _wished(self, ask: Ask, limits: Limits, scores: NDArray[np.float32], history: NDArray[np.int32]) -> Wished:
+        """How the wish was understood, and what is asked back about the best of its list."""
+        asking = ask.clarify and ask.answered is None
+        return self.wishes.understood(limits, self._listed(scores, history, LOOKED_AT, limits) if asking else None)
+
+    def _scores(self, known: _Known, limits: Limits | None) -> NDArray[np.float32]:
+        """``float32[items]``: the recommender on what it knows; words where there are any, within a wish's limits."""
         worded = known.liked or known.carried or known.query
         if self.words is None or not worded:
-            return np.asarray(self.recommender.score([known.request])[0])
+            scores = np.asarray(self.recommender.score([known.request])[0])
+            return scores if limits is None else limits.apply(scores)
         evidence = self.recommender.score([known.request])[0] if len(known.request.history) else None
-        return self.words.combine(evidence, known.liked, known.carried, known.query)
+        if limits is None:
+            return self.words.combine(evidence, known.liked, known.carried, known.query)
+        scores = self.words.combine(evidence, known.liked, known.carried, limits.wish.text)
+        if limits.wish.unwanted:
+            unwanted = np.maximum(self.words.similarity(limits.wish.unwanted), 0.0).sum(axis=0)
+            scores = scores - np.float32(UNWANTED) * unwanted
+        return limits.apply(scores)
 
-    def _listed(self, scores: NDArray[np.float32], history: NDArray[np.int32], k: int) -> list[int]:
+    def _listed(
+        self, scores: NDArray[np.float32], history: NDArray[np.int32], k: int, limits: Limits | None = None
+    ) -> list[int]:
         """Best ``k`` items, equal scores in catalogue order; one edition of a work, and none of a work already had."""
         works = {self._work(int(item))[0] for item in history}
         listed: list[int] = []
         for item in np.argsort(-scores, kind="stable").tolist():
+            if limits is not None and not limits.allowed[item]:
+                continue
             work, without_subtitle = self._work(item)
             if work not in works and without_subtitle not in works:
                 works.add(work)

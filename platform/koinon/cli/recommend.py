@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,8 @@ app = typer.Typer(add_completion=False)
 
 _EPILOG = (
     'Examples: `koinon recommend koinon-demo --partner books-de --liked "The Hobbit" --liked "Das Parfum"`; '
-    '`koinon recommend koinon-demo --partner books-en-uk --query "a dark detective story in Scotland"`.'
+    '`koinon recommend koinon-demo --partner books-en-uk --query "a dark detective story in Scotland"`; '
+    '`koinon recommend DIR -q "eine Komödie unter 10 Euro, ohne Krieg" --clarify`.'
 )
 
 
@@ -39,6 +41,13 @@ def recommend(
             help="Another partner's folder where --user has a history. It is read here and sent nowhere.",
         ),
     ] = None,
+    clarify: Annotated[
+        bool,
+        typer.Option("--clarify", help="Ask back, once, where the wish leaves much open; with --json, only say it."),
+    ] = False,
+    answered: Annotated[
+        str | None, typer.Option("--answered", help="The answer to what --clarify --json has asked.")
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=100, help="How many items.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
@@ -52,12 +61,24 @@ def recommend(
         raise ConfigError("K123", "--history-from needs --user: whose history?", "Add --user ID.")
     try:
         carried = carried_history(history_from, user) if history_from is not None and user is not None else ()
-        ask = Ask(user=user, liked=tuple(liked or ()), carried=carried, query=query, k=k)
+        ask = Ask(
+            user=user,
+            liked=tuple(liked or ()),
+            carried=carried,
+            query=query,
+            clarify=clarify,
+            answered=answered,
+            k=k,
+        )
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ConfigError("K124", f"--{place.split('.')[0]}: {first['msg']}.", "See --help.") from error
-    answer = Shop.open(find_partner(folder, partner)).answer(ask)
+    shop = Shop.open(find_partner(folder, partner))
+    answer = shop.answer(ask)
+    if not as_json and answer.wish is not None and answer.wish.question is not None and sys.stdin.isatty():
+        said = typer.prompt(answer.wish.question, default="", show_default=False).strip()
+        answer = shop.answer(ask.model_copy(update={"clarify": False, "answered": said[:500] or None}))
     if as_json:
         typer.echo(answer.model_dump_json(indent=2))
     else:
@@ -73,6 +94,10 @@ def _print(answer: Answer) -> None:
     console = Console(highlight=False)
     for reading in answer.understood:
         console.print(Text(_understood(reading), style="dim"))
+    if answer.wish is not None and answer.wish.limits:
+        console.print(Text(f"understood as: {'; '.join(map(str, answer.wish.limits))}", style="dim"))
+    if answer.wish is not None and answer.wish.question is not None:
+        console.print(Text(f"{answer.wish.question} (--answered)"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("", justify="right", style="dim")
     table.add_column("title", ratio=5, overflow="fold")

@@ -1,5 +1,7 @@
 """A wish in words, in four languages: limits, a query, at most one question back."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -211,6 +213,18 @@ def test_a_language_model_chooses_where_no_name_is_said(cinema, word_space, mode
     assert np.isfinite(gains).all()
     doubled = CategoryJudge(model).gains("something for the little ones", ["War", "Comedy"])
     np.testing.assert_allclose(gains, doubled[::-1], atol=1e-4)
+
+
+def test_a_catalogue_without_categories_years_or_prices_has_fewer_limits(cinema, word_space):
+    bare = cinema.items.with_columns(
+        categories=pl.lit([], dtype=pl.List(pl.String)),
+        price=pl.lit(None, dtype=pl.Float64),
+        title=pl.col("title").str.replace(r" \(.*", ""),
+    )
+    reader = WishReader(replace(cinema, items=bare), word_space)
+    assert said(reader, "a comedy under 10 euros from the 90s, not by Ann Lee, after 1990, cheap") == {
+        "not creator Ann Lee"
+    }
 
 
 def test_without_a_space_names_and_rules_still_serve(cinema):

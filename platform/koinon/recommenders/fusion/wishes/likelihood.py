@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from koinon.recommenders.llm_as_rs.prompted import clean
-from koinon.space.language import LanguageModel
+if TYPE_CHECKING:  # a shop without a language model starts without torch
+    from koinon.space.language import LanguageModel
 
 __all__ = ["CategoryJudge"]
 
@@ -30,6 +31,8 @@ class CategoryJudge:
 
     def gains(self, wish: str, names: Sequence[str]) -> NDArray[np.float64]:
         """``float64[names]``, nats."""
+        from koinon.recommenders.llm_as_rs.prompted import clean
+
         read = self._model.read(f"Wish: {clean(wish, _WISH)}\nCategory:", after=self._begun)
         texts = [f" {name}\n" for name in names]
         new = [text for text in dict.fromkeys(texts) if text not in self._alone]

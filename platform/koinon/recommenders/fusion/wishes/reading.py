@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -91,11 +91,21 @@ class WishReader:
         self.facts = Facts(domain)
         self.space, self.config, self.judge = space, config or WishConfig(), judge
 
+    def read_answered(self, typed: str, answer: str | None) -> Wish:
+        """Understand a wish, and the answer to a question that was asked about it."""
+        wish = self.read(typed)
+        if not answer:
+            return wish
+        more = self.read(answer)
+        known = {(one.kind, one.value) for one in wish.constraints}
+        added = tuple(one for one in more.constraints if (one.kind, one.value) not in known)
+        return replace(wish, constraints=(*wish.constraints, *added), text=f"{wish.text} {more.text}".strip())
+
     def read(self, typed: str) -> Wish:
         """Understand a wish; never fails on any text."""
         language = language_asked(typed)
         cues = CUES[language]
-        left = " ".join(typed.casefold().replace("’", "'").split())
+        left = " ".join(typed.replace("’", "'").split())
         found: list[Constraint] = []
         for rule in (self._between, self._speech, self._decades, self._limits, self._cheap):
             left, more = rule(left, cues)
@@ -106,13 +116,13 @@ class WishReader:
         excluded = {one.value for one in found if one.kind == "category" and not one.wanted}
         found += [one for one in self._categories(left) if one.value not in excluded]
         text = " ".join(left.replace("¦", " ").split())
-        rest = text if any(mark.isalpha() for mark in text) else typed
+        rest = text if "¦" in left and any(mark.isalpha() for mark in text) else typed
         return Wish(typed, language, tuple(found), rest, soft)
 
     def _between(self, text: str, cues: Cues) -> tuple[str, list[Constraint]]:
         def one(match: re.Match[str]) -> Constraint | None:
             low, high = sorted((_number(match["a"]), _number(match["b"])))
-            return self._range(match[0], low, high, money=bool(re.search(CURRENCY, match[0])))
+            return self._range(match[0], low, high, money=bool(re.search(CURRENCY, match[0], re.I)))
 
         return _taken(rf"\b{cues.between}\s*{CURRENCY}?", text, one)
 
@@ -135,9 +145,9 @@ class WishReader:
         def one(match: re.Match[str]) -> Constraint | None:
             number, money = _number(match["n"]), bool(match["c1"] or match["c2"])
             if match["upper"]:
-                strict = re.fullmatch(cues.before, match["upper"]) and _is_year(number)
+                strict = re.fullmatch(cues.before, match["upper"], re.I) and _is_year(number)
                 return self._range(match[0], None, number - bool(strict), money=money)
-            strict = re.fullmatch(cues.after, match["lower"]) and match["lower"] in (
+            strict = match["lower"].casefold() in (
                 "after",
                 "nach",
                 "après",
@@ -175,7 +185,7 @@ class WishReader:
         names = "|".join(sorted(cues.names, key=len, reverse=True))
 
         def one(match: re.Match[str]) -> Constraint | None:
-            code = cues.names[match["name"]]
+            code = cues.names[match["name"].casefold()]
             if code not in there:
                 return None
             return Constraint(kind="language", wanted=not match["no"], value=code, said=match[0].strip())
@@ -187,15 +197,15 @@ class WishReader:
         found: list[Constraint | str] = []
 
         def each(match: re.Match[str]) -> None:
-            for piece in re.split(cues.joined, match["what"]):
+            for piece in re.split(cues.joined, match["what"].casefold()):
                 words = [word for word in re.findall(r"[\w'-]+", piece) if word not in cues.common]
                 if set(words) - THINGS:
                     found.append(self._unwanted(" ".join(words[:_LONGEST])))
 
         pattern = rf"\b(?:{cues.without})\s+(?P<what>[^¦.;:!?]+?)(?=$|[¦.;:!?]|,?\s+(?:{cues.ends})\b)"
-        for match in re.finditer(pattern, text):
+        for match in re.finditer(pattern, text, re.I):
             each(match)
-        return re.sub(pattern, _BREAK, text), found
+        return re.sub(pattern, _BREAK, text, flags=re.I), found
 
     def _unwanted(self, phrase: str) -> Constraint | str:
         """A category, a creator or a word of the catalogue; else the phrase itself."""
@@ -240,7 +250,7 @@ class WishReader:
 
     def _near(self, words: Sequence[str]) -> list[tuple[float, Constraint]]:
         """Categories that some words of a run mean, with their cosines."""
-        if self.space is None or not words:
+        if self.space is None or not words or not self.facts.names:
             return []
         phrases = [" ".join(words[a : a + n]) for n in (2, 1) for a in range(len(words) - n + 1)]
         return [
@@ -306,13 +316,13 @@ def _taken(
         found.append(one)
         return _BREAK
 
-    return re.sub(pattern, replace, text), found
+    return re.sub(pattern, replace, text, flags=re.I), found
 
 
 def _runs(text: str) -> list[list[str]]:
     """Runs of words that may mean something: common words and words for things end a run."""
     runs: list[list[str]] = [[]]
-    for word in re.findall(r"[\w'-]+|¦|[,.;:!?]", text):
+    for word in re.findall(r"[\w'-]+|¦|[,.;:!?]", text.casefold()):
         bare = _without_thing(word)
         if not bare or not any(mark.isalpha() for mark in bare) or any(bare in cues.common for cues in CUES.values()):
             runs.append([])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,9 @@ from koinon.recommenders.protocol import Recommendation, Request
 from koinon.recommenders.ranking import Ranked, best
 from koinon.recommenders.store import Storable
 from koinon.space import Space
-from koinon.space.language import LanguageModel, open_language_model
+
+if TYPE_CHECKING:
+    from koinon.space.language import LanguageModel
 
 __all__ = ["ANSWERED", "Asking", "AskingConfig", "Reply", "limited"]
 
@@ -133,6 +135,8 @@ class Asking(Ranked):
         space = self._need(space)
         model = self._model
         if model is None and self.config.model is not None:
+            from koinon.space.language import open_language_model
+
             model = open_language_model(self.config.model)
         judge = None if model is None else CategoryJudge(model)
         self._reader = WishReader(domain, space, self.config.reading, judge)
@@ -157,13 +161,7 @@ class Asking(Ranked):
         """Read a request's words, and the answer to a question that was asked about them."""
         if not request.query:
             return None
-        wish = self.reader.read(request.query)
-        if answer := request.context.get(ANSWERED):
-            more = self.reader.read(answer)
-            known = {(one.kind, one.value) for one in wish.constraints}
-            added = tuple(one for one in more.constraints if (one.kind, one.value) not in known)
-            wish = replace(wish, constraints=(*wish.constraints, *added), text=f"{wish.text} {more.text}".strip())
-        return wish
+        return self.reader.read_answered(request.query, request.context.get(ANSWERED))
 
     def score(self, requests: Sequence[Request], candidates: NDArray[np.int32] | None = None) -> Scores:
         """Return ``float32[requests, candidates]``.
