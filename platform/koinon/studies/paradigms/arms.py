@@ -27,8 +27,9 @@ PARADIGMS: tuple[Paradigm, ...] = (
 )
 """In the order in which they are read."""
 
-Need = Literal["order", "times", "labels", "model", "tuned space"]
-"""What an arm cannot do without: events in order or with times, likes and dislikes, a language model, a tuned space."""
+Need = Literal["order", "times", "labels", "model", "tuned space", "partners", "wishes"]
+"""What an arm cannot do without: events in order or with times, likes and dislikes, a language model, a tuned space,
+other data sets to federate with, requests in words."""
 
 Settings = Mapping[str, Any]
 
@@ -295,10 +296,26 @@ _ALL: tuple[Arm, ...] = (
         place=_RANKING, complete=lambda told: told.over_base, kept="", draws=False, reads_texts=True,
     ),
     Arm(
+        "asking", "wishes in words", "fusion", "asking",
+        "A wish in words becomes limits and a query vector before a conventional recommender ranks.",
+        place=Place("user interaction", "frozen", True), needs=("wishes",), complete=lambda told: told.over_base,
+        kept="", draws=False, reads_texts=True,
+    ),
+    Arm(
         "controller", "controller", "fusion", "controller",
         "Routes each request to a pipeline within a latency budget; routes are from validation.",
         place=Place("pipeline controller", "frozen", True), complete=_controlled, kept="", draws=False,
         reads_texts=True,
+    ),
+    Arm(
+        "federated-gram", "federated Gram", "federated", "federated_gram",
+        "Semantic EASE on the own sums and those of the study's other data sets, added up over agreed works.",
+        place=_ENCODER, needs=("partners",), kept="semantic-ease", draws=False, reads_texts=True,
+    ),
+    Arm(
+        "federated-adapters", "federated adapters", "federated", "federated_adapters",
+        "Maps over the space and factors of works, learned in rounds with the study's other data sets.",
+        place=_ENCODER, needs=("partners",), kept="semantic-ease", draws=False, reads_texts=True,
     ),
 )  # fmt: skip
 

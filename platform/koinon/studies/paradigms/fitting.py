@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter, process_time
@@ -21,9 +22,10 @@ from koinon.studies.paradigms import memory
 from koinon.studies.paradigms.arms import Arm
 from koinon.studies.paradigms.config import StudyConfig
 from koinon.studies.paradigms.data import Prepared, rows_of, sample_rows
+from koinon.studies.paradigms.federation import federate
 from koinon.studies.paradigms.settling import SETTLED, settle
 
-__all__ = ["Fitted", "fit", "learned_numbers", "refit"]
+__all__ = ["Fitted", "fit", "fit_federated", "learned_numbers", "refit"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,36 @@ def fit(
     facts["peak_mb"] = memory.peak_mb()
     facts["parameters"] = learned_numbers(last)
     return Fitted(last, config, facts)
+
+
+def fit_federated(
+    arm: Arm, config: Config, partners: Mapping[str, Prepared], space: Space | None, study: StudyConfig, *, seed: int
+) -> Fitted:
+    """:func:`fit` for the first of the partners, who run the rounds together; seconds are those of all of them.
+
+    Adds ``rounds`` and ``bytes_per_round`` of one partner to the facts.
+
+    Raises
+    ------
+    RecommenderError, SpaceError
+        As the learner's.
+    """
+    assert arm.recommender is not None
+    begun_mb, begun = memory.begin(), process_time()
+    own, prepared = next(iter(partners.items()))
+    domains = {name: one.split.train for name, one in partners.items()}
+    model = federate(arm.recommender, domains, own, config, space, seed=seed).recommender
+    asked = rows_of(prepared.split.validation, sample_rows(prepared.split.validation, 3000, seed=0))
+    value = evaluate(model, prepared.split.train, asked, k=study.k, slices=("all",)).mean()
+    facts: dict[str, Any] = {"begun_mb": begun_mb, "validation": value, "validation_users": len(asked)}
+    facts["search_seconds"] = process_time() - begun
+    begun, wall = process_time(), perf_counter()
+    known = {name: one.known for name, one in partners.items()}
+    last = federate(arm.recommender, known, own, config, space, seed=seed)
+    facts |= {"fit_seconds": process_time() - begun, "fit_wall_seconds": perf_counter() - wall}
+    facts |= {"peak_mb": memory.peak_mb(), "parameters": learned_numbers(last.recommender)}
+    facts |= {"rounds": last.rounds, "bytes_per_round": last.bytes_per_round}
+    return Fitted(last.recommender, config, facts)
 
 
 def refit(

@@ -12,6 +12,8 @@ from typing import Any, Literal
 from koinon.errors import ConfigError
 from koinon.studies.paradigms.arms import ARMS, Arm, Need, Told
 from koinon.studies.paradigms.config import StudyConfig
+from koinon.studies.paradigms.data import parse_spec
+from koinon.studies.paradigms.federation import apart
 from koinon.studies.paradigms.setup import Setup
 from koinon.studies.paradigms.work import Job, wanted_measures
 
@@ -62,8 +64,18 @@ class Plan:
             "labels": None if "labels" in setup.offers else "the data tell no likes and dislikes with their times",
             "model": None if study.model else "no language model was named (--model)",
             "tuned space": None if study.tuned else "no tuned space was named (--tuned)",
+            "wishes": "no data set here holds requests in words; without a wish it is its base",
+            "partners": None if len(self.partners(setup)) > 1 else "there is no other data set to federate with",
         }
         return next((reasons[need] for need in arm.needs if reasons[need]), None)
+
+    def partners(self, setup: Setup) -> list[Setup]:
+        """Data sets that a federation with this one consists of, itself first."""
+        by_name = {one.name: one for one in self.setups}
+        bases = {one.name: parse_spec(one.text).base for one in self.setups}
+        chosen = apart([bases[name] for name in by_name], bases[setup.name])
+        first = {bases[name]: name for name in reversed(by_name)} | {bases[setup.name]: setup.name}
+        return [by_name[first[base]] for base in chosen]
 
     def jobs(self, phase: int) -> Iterator[tuple[Setup, Arm, Job]]:
         """Jobs of one of :data:`PHASES`, data set by data set."""
@@ -121,13 +133,16 @@ class Plan:
         }
         if kept is None and arm.tunable:
             depends["budget"] = self.study.budget
+        if "partners" in arm.needs:
+            depends["partners"] = {one.name: one.fingerprint for one in self.partners(setup)}
         if "tuned space" in arm.needs:
             depends["tuned"] = self.study.tuned
         if arm.sampled:
             depends["users"] = [self.study.users, self.study.validation_users]
         digest = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()[:10]
         folder = self.out / "work" / setup.name / arm.name / f"{seed}-{digest}"
-        return Job(arm.name, setup.text, seed, str(folder), kept, stated, measures)
+        partners = tuple(one.text for one in self.partners(setup)) if "partners" in arm.needs else ()
+        return Job(arm.name, setup.text, seed, str(folder), kept, stated, measures, partners)
 
 
 def _language(code: str) -> Literal["en", "de", "fr", "es"]:

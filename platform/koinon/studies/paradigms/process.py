@@ -50,10 +50,12 @@ def _one_process(jobs: Sequence[Job], study: StudyConfig, study_file: Path, tell
     environment = {**os.environ, **dict.fromkeys(_THREADS, str(study.threads))}
     log_file = Path(jobs[0].folder) / "log.txt"
     at = 0
-    with log_file.open("w", encoding="utf-8") as log:
-        process = subprocess.Popen(
+    with (
+        log_file.open("w", encoding="utf-8") as log,
+        subprocess.Popen(
             arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
-        )
+        ) as process,
+    ):
         try:
             assert process.stdout is not None
             for text in process.stdout:
@@ -70,7 +72,6 @@ def _one_process(jobs: Sequence[Job], study: StudyConfig, study_file: Path, tell
         finally:
             if process.poll() is None:
                 process.terminate()
-                process.wait()
     if at == len(jobs):
         return at
     reason = _reason(status, study, log_file)

@@ -23,7 +23,7 @@ from koinon.studies.paradigms import measures, memory
 from koinon.studies.paradigms.arms import ARMS, Arm
 from koinon.studies.paradigms.config import StudyConfig
 from koinon.studies.paradigms.data import Prepared, open_data, parse_spec, rows_of, sample_rows
-from koinon.studies.paradigms.fitting import fit, refit
+from koinon.studies.paradigms.fitting import fit, fit_federated, refit
 from koinon.studies.paradigms.settings import choose
 from koinon.studies.paradigms.words import CHANGES, reworded
 
@@ -49,6 +49,8 @@ class Job:
         The arm's own settings, completed.
     measures
         Names, in order.
+    partners
+        Data sets of the federation, this one first; none for other arms.
     """
 
     arm: str
@@ -58,11 +60,12 @@ class Job:
     kept: Mapping[str, Any] | None
     stated: Mapping[str, Any]
     measures: tuple[str, ...]
+    partners: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Job:
         """From JSON."""
-        return cls(**{**raw, "measures": tuple(raw["measures"])})
+        return cls(**{**raw, "measures": tuple(raw["measures"]), "partners": tuple(raw["partners"])})
 
     def missing(self) -> list[str]:
         """Measures that are not finished; the fit is one of them again where a model is needed that was cleared."""
@@ -80,7 +83,7 @@ def wanted_measures(arm: Arm, *, first_seed: bool, labels: bool) -> tuple[str, .
         found += ["fit", "accuracy", "latency"]
         if not arm.sampled:
             found.append("strangers")
-        if arm.reads_texts and first_seed and arm.clicks is None and "model" not in arm.needs:
+        if arm.reads_texts and first_seed and arm.clicks is None and not {"model", "partners"} & set(arm.needs):
             found += sorted(CHANGES)
     if arm.clicks is not None and labels:
         found.append("clicks")
@@ -177,15 +180,14 @@ class Work:
         )
         if self.arm.reads_texts:
             self.space.encode(self.prepared.known.texts)  # texts are encoded before the clock starts
-        found = fit(
-            self.arm,
-            chosen.config,
-            self.prepared,
-            self._read_space(),
-            self.study,
-            seed=self.job.seed,
-            folder=self.folder,
-        )
+        space, seed = self._read_space(), self.job.seed
+        if self.job.partners:
+            partners = {one.spec.base: one for one in map(self.bench.data, self.job.partners)}
+            for partner in partners.values():
+                self.space.encode(partner.known.texts)
+            found = fit_federated(self.arm, chosen.config, partners, space, self.study, seed=seed)
+        else:
+            found = fit(self.arm, chosen.config, self.prepared, space, self.study, seed=seed, folder=self.folder)
         store.save(found.recommender, self.folder / "model", self.prepared.known, self._read_space())
         self.__dict__["recommender"] = found.recommender
         return {
