@@ -75,7 +75,7 @@ def reads_texts(name: str, settings: Mapping[str, Any]) -> bool:
     if "base" in settings:
         return reads_texts(settings["base"], settings.get("base_settings", {}))
     aligned = settings.get("alignment") is not None
-    return name == "semantic-ease" or aligned or settings.get("items", "ids") != "ids"
+    return name in ("semantic-ease", "text-similarity") or aligned or settings.get("items", "ids") != "ids"
 
 
 def _full(pipeline: Mapping[str, Any]) -> Mapping[str, Any]:
