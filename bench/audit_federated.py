@@ -6,8 +6,8 @@ Each simulated audit asks one primary question, tolerance .05, about six groups 
 are as NDCG@10 gives them with one held-out item. Planted is that one group's mean is lower by 0, .05, .1 or .15. The
 pooled audit has all rows: bootstrap, relabelling. The federated one has what partners send, with the budget's noise,
 drawn and charged by the same code as in a round: sums of the question's groups alone, or of three more divisions beside
-it. Under ``secure`` each partner adds its share of the noise (a minimum of five partners, half of them taken for
-honest), under ``local`` the whole. Printed: the share of verdicts that are equal, and how often the federated audit
+it. Under ``secure`` each partner adds its share of the noise (a minimum of five partners, of which ``privacy.honest`` says
+how many are taken for honest: half, or four of five), under ``local`` the whole. Printed: the share of verdicts that are equal, and how often the federated audit
 decides (*fail*, *pass*) what the pooled one does not.
 """
 
@@ -38,6 +38,13 @@ GROUPS = tuple(f"group {number}" for number in range(6))
 GAPS = (0.0, 0.05, 0.1, 0.15)
 MEAN, TOLERANCE = 0.2, 0.05
 GAINS = 1 / np.log2(np.arange(2, 12))
+WAYS = (
+    ("distributed", 0.5, 1),
+    ("distributed", 0.8, 1),
+    ("distributed", 0.5, 4),
+    ("distributed", 0.8, 4),
+    ("local", 1.0, 1),
+)
 RECORDED = Recorded(kind="local", key="", sequence=1, time="", hash="")
 
 
@@ -81,7 +88,7 @@ def pooled(partner: np.ndarray, group: np.ndarray, values: np.ndarray, draws: in
 class Federation:
     """Partners that answer, under one budget."""
 
-    def __init__(self, epsilon: float, mechanism: str, divisions: int, draws: int) -> None:
+    def __init__(self, epsilon: float, mechanism: str, honest: float, divisions: int, draws: int) -> None:
         self.plan = plan_of(divisions, draws)
         self.layout = Layout(self.plan)
         self.rounds = AuditRounds.__new__(AuditRounds)
@@ -96,6 +103,7 @@ class Federation:
                 partners=len(PARTNERS),
                 sharing=(),
                 mechanism=mechanism,
+                honest=honest,
                 audits=1.0,
             )
             multiplier = multiplier_of(self.budget, 1.0, 1)
@@ -168,18 +176,19 @@ def main() -> None:
         truth = {n: pooled(p, g, v, given.draws, n) for n, p, g, v, _ in simulated(given.audits, size, given.seed)}
         said = ", ".join(f"{v} {np.mean([one == v for one in truth.values()]):.2f}" for v in VERDICTS)
         print(f"groups of {size}: pooled verdicts {said}", flush=True)
-        for mechanism, divisions in (("distributed", 1), ("distributed", 4), ("local", 1)):
+        for mechanism, honest, divisions in WAYS:
             for epsilon in given.epsilons:
-                federation = Federation(epsilon, mechanism, divisions, given.draws)
+                federation = Federation(epsilon, mechanism, honest, divisions, given.draws)
                 rng = np.random.default_rng(given.seed)
                 found = {
                     n: federation.verdict(p, g, v, rng) for n, p, g, v, _ in simulated(given.audits, size, given.seed)
                 }
                 same = sum(found[n] == truth[n] for n in truth)
                 bolder = sum(found[n] in ("fail", "pass") and found[n] != truth[n] for n in truth)
-                named = f"{'secure' if mechanism == 'distributed' else 'local'}, {divisions} divisions, {epsilon:g}"
+                said = f"secure, {honest:g} honest" if mechanism == "distributed" else "local"
+                named = f"{said}, {divisions} divisions, {epsilon:g}"
                 print(
-                    f"  {named:<26} equal {same / given.audits:.3f} (95 % lower bound"
+                    f"  {named:<38} equal {same / given.audits:.3f} (95 % lower bound"
                     f" {lower(same, given.audits):.3f}), decided where the pooled is not {bolder / given.audits:.3f}",
                     flush=True,
                 )

@@ -101,7 +101,7 @@ class FederatedPlan(Config):
     """Who is asked where partners answer with sums alone, and nobody's rows leave home."""
 
     file: str
-    """The federation's file, relative to the plan."""
+    """The federation's file, or the folder of a created one; relative to the plan."""
     policy_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """What its members had agreed on when this was planned: division of the events, encoder, aggregation, budget."""
     gains: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
+    from koinon.fairness.plan import AuditPlan
     from koinon.fairness.record import Record
     from koinon.fairness.results import AuditResults, Judged
     from koinon.privacy.ledger import Entry
@@ -66,11 +67,18 @@ def plan(
     ] = None,
     federated: Annotated[
         Path | None,
-        typer.Option(help="Instead: a federation's file; its partners answer with sums, no rows leave them."),
+        typer.Option(
+            help="Instead: a federation's file, or a created federation's folder; its partners answer with sums, no "
+            "rows leave them."
+        ),
     ] = None,
     released: Annotated[
         Path | None,
-        typer.Option(help="With --federated: output folder of its run, whose releases are audited.", file_okay=False),
+        typer.Option(help="With a file: output folder of its run, whose releases are audited.", file_okay=False),
+    ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option("--group", help="With a folder: an attribute and the values counted, age=young,old. Repeatable."),
     ] = None,
     epsilon: Annotated[
         float | None, typer.Option(help="With --federated: privacy budget of the audit, charged to the partners.")
@@ -123,26 +131,28 @@ def plan(
         return os.path.relpath(path.resolve(), folder.resolve())
 
     sources = [*(DATASET + one for one in dataset or ()), *(relative(one) for one in partner or ())]
-    if (federated is None) != (released is None) or (federated is None) != bool(sources):
-        raise typer.BadParameter("give --dataset NAME, --partner DIR, or --federated FILE with --released DIR")
+    hosted = federated is not None and federated.is_dir()
+    if (federated is None or hosted) != (released is None) or (federated is None) != bool(sources):
+        raise typer.BadParameter(
+            "give --dataset NAME, --partner DIR, --federated FILE with --released DIR, or --federated DIR"
+        )
     chosen: dict[str, Any] = {
-        "attributes": attribute or (),
         "tolerance": tolerance,
         "basis": basis,
         "record": relative(record) if record else None,
         "language": language.value,
     }
     title = name or folder.resolve().name
-    if federated is not None and released is not None:
-        from koinon.server.auditing import plan_federated
-
+    if federated is not None:
         budget = None if epsilon is None else PrivacyPlan(epsilon=epsilon, delta=delta, people=people)
-        drafted = plan_federated(folder, title, federated, released, kept=kept or "deployed", privacy=budget, **chosen)
+        chosen |= {"kept": kept or "deployed", "privacy": budget}
+        drafted = _of_federation(folder, title, federated, released, attribute or (), group or (), chosen)
     else:
         drafted = draft(
             title,
             sources,
             folder,
+            attributes=attribute or (),
             recommender=recommender,
             settings=tomllib.loads(config.read_text(encoding="utf-8")) if config else {},
             kept=kept,
@@ -163,6 +173,28 @@ def plan(
         f"{path}: {len(drafted.primary)} primary questions over {len(drafted.groups)} groups. Read it, change it."
     )
     typer.echo(f"entered: {recorded.time}, entry {recorded.sequence} of a {kind} record, plan {sha256[:16]}…")
+
+
+def _of_federation(
+    folder: Path,
+    title: str,
+    federation: Path,
+    released: Path | None,
+    attributes: Sequence[str],
+    groups: Sequence[str],
+    chosen: dict[str, Any],
+) -> AuditPlan:
+    """A plan for a federation's file and what its run has released, or for a created federation."""
+    if released is not None:
+        from koinon.server.auditing import plan_federated
+
+        return plan_federated(folder, title, federation, released, attributes=attributes, **chosen)
+    from koinon.server.auditing_members import plan_hosted
+
+    named = [one.partition("=") for one in groups]
+    if wrong := [name for name, _, values in named if len(values.split(",")) < 2]:
+        raise typer.BadParameter(f"--group {wrong[0]}: name two values at least, as in age=young,old")
+    return plan_hosted(folder, title, federation, groups={name: said.split(",") for name, _, said in named}, **chosen)
 
 
 @app.command(epilog="Example: `koinon audit run audit --fail-on concern` in a release pipeline.")
@@ -245,6 +277,24 @@ def _pages(folder: Path, results: AuditResults, languages: list[PageLanguage] | 
         return write_page(folder, results, pdf=pdf)
     every: list[Literal["en", "de"]] = ["de" if one is PageLanguage.DE else "en" for one in dict.fromkeys(languages)]
     return [path for one in every for path in write_page(folder, results, one, pdf=pdf)]
+
+
+@app.command(epilog="Example: `koinon audit propose whole`, then every member's `koinon partner accept shop`.")
+def propose(folder: Folder) -> None:
+    """Offer an audit to the members of a created federation, in place of its policy, until it is withdrawn."""
+    from koinon.server.auditing_members import propose_audit
+
+    sha256 = propose_audit(folder)
+    typer.echo(f"On offer, and on record: policy {sha256[:16]}… asks this audit's question and nothing else.")
+    typer.echo("Members read it with `koinon partner accept DIR` and start their nodes again.")
+
+
+@app.command(epilog="Example: `koinon audit withdraw whole`.")
+def withdraw(folder: Folder) -> None:
+    """Give a created federation's members the policy back that they had before an audit was on offer."""
+    from koinon.server.auditing_members import withdraw_audit
+
+    typer.echo(f"The policy is {withdraw_audit(folder)[:16]}… again; members accept it once more.")
 
 
 @app.command()

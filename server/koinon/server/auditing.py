@@ -27,9 +27,10 @@ from koinon.fairness.report import write_report
 from koinon.fairness.results import Answered, AuditResults, Spent
 from koinon.privacy.budget import PrivacyConfig, spent
 from koinon.recommenders.federated.budgeting import prices
+from koinon.server.auditing_members import check_offered, created, members_of
 from koinon.server.checkpoints import Checkpoint, Checkpoints
 from koinon.server.federation import FederationConfig, Mode
-from koinon.server.launcher import run_federation
+from koinon.server.launcher import run_federation, run_hosted
 from koinon.server.place import Place
 
 __all__ = ["ASKED", "conduct_federated", "federation_to_ask", "plan_federated"]
@@ -103,24 +104,31 @@ def conduct_federated(
     ConfigError
         K101-K103 plan or federation cannot be read.
     EvaluationError
-        K528, K532 as :func:`koinon.fairness.conduct.enter`; K522-K524 as
+        K514 the members of a created federation have not been asked to accept the audit; K528, K532 as
+        :func:`koinon.fairness.conduct.enter`; K522-K524 as
         :func:`koinon.fairness.federated.totals.totals_of`; K551, K552 as :func:`federation_to_ask`; K553 a partner has
         refused, the message says with which code. Then no result is written.
     PrivacyError
         K676, K677 as :func:`federation_to_ask`.
     FederationError
-        As :func:`koinon.server.run_federation`.
+        As :func:`koinon.server.run_federation` and :func:`koinon.server.launcher.run_hosted`.
     """
     began = time.monotonic()
     plan, plan_sha256, recorded = enter(folder, record, kind)
-    config = federation_to_ask(folder, plan, plan_sha256)
     path = folder / TOTALS_FILE
     if path.is_file() and (kept := Totals.read(path)).plan_sha256 == plan_sha256:
         say("judging what was answered before")
         totals = kept
     else:
+        config = federation_to_ask(folder, plan, plan_sha256)
+        home = created(folder, plan)
         say(f"asking {len(config.partners)} partners")
-        checkpoint = _asked(config, folder / ASKED, mode)
+        if home is None:
+            out = folder / ASKED
+            checkpoint = _asked(lambda: run_federation(config, out, mode), out, plan)
+        else:
+            check_offered(home, config)
+            checkpoint = _asked(lambda: run_hosted(home), home.out, plan)
         totals = _totals(plan, plan_sha256, config, checkpoint)
         write_atomically(path, totals.to_json())
     results = judge_totals(plan, recorded, totals, seconds=time.monotonic() - began)
@@ -143,8 +151,12 @@ def federation_to_ask(folder: Path, plan: AuditPlan, plan_sha256: str) -> Federa
         partners' sums.
     """
     assert plan.federated is not None
-    config = FederationConfig.load(folder / plan.federated.file)
-    config.check_folders()
+    home = created(folder, plan)
+    if home is None:
+        config = FederationConfig.load(folder / plan.federated.file)
+        config.check_folders()
+    else:
+        config = members_of(home)
     if config.policy_sha256() != plan.federated.policy_sha256:
         raise EvaluationError(
             "K552",
@@ -181,16 +193,17 @@ def _own_budget(plan: AuditPlan, *, secure: bool) -> PrivacyConfig | None:
     )
 
 
-def _asked(config: FederationConfig, out: Path, mode: Mode) -> Checkpoint:
-    """Ask, and return what came of it; a partner that had a reason not to answer ends the audit."""
+def _asked(ask: Callable[[], object], out: Path, plan: AuditPlan) -> Checkpoint:
+    """Ask, and return what came of it; a partner of the plan that had a reason not to answer ends the audit."""
     try:
-        run_federation(config, out, mode)
+        ask()
     except FederationError as error:
         _check_refusals(dict(_REFUSED.findall(error.message)), error)
         raise
     checkpoint = Checkpoints(out).load(QUESTION)
     assert checkpoint is not None
-    _check_refusals({p: code for p, code in checkpoint.left_out.items() if code < "K7"})
+    refused = {p: code for p, code in checkpoint.left_out.items() if code < "K7" and p in plan.data.sources}
+    _check_refusals(refused)
     return checkpoint
 
 
@@ -211,7 +224,8 @@ def _totals(plan: AuditPlan, plan_sha256: str, config: FederationConfig, checkpo
         name.removeprefix("noise/"): float(value) for name, value in release.info.items() if name.startswith("noise/")
     }
     answered = [Answered(partner=name, code=None) for name in checkpoint.participants]
-    answered += [Answered(partner=name, code=code) for name, code in sorted(checkpoint.left_out.items())]
+    missing = {name: code for name, code in checkpoint.left_out.items() if name in plan.data.sources}
+    answered += [Answered(partner=name, code=code) for name, code in sorted(missing.items())]
     if config.anonymous:
         answered = [one.model_copy(update={"partner": None}) for one in answered]
     return totals_of(

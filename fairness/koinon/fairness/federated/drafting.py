@@ -1,4 +1,4 @@
-"""A first plan for an audit of a federation whose partners' folders are at hand. It looks at attributes alone."""
+"""A first plan for an audit of a federation. Where partners' folders are at hand it looks at attributes alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from koinon.fairness.plan import AuditPlan, FederatedPlan, PrivacyPlan
 from koinon.fairness.subject import open_tables
 from koinon.fairness.words import ReportLanguage, words_in
 
-__all__ = ["draft_federated"]
+__all__ = ["draft_federated", "draft_hosted"]
+
+_BANDS = (10, 50)
+"""Of activity, where nobody has looked."""
 
 
 def draft_federated(
@@ -75,16 +78,86 @@ def draft_federated(
     groups = [group for column, at in declared.items() if (group := _group(column, at, tables))]
     if bands := bands_of(list(tables.values())):
         groups.append({"name": "activity", "by": "activity", "bands": bands, "small": "withhold"})
+    return _drafted(
+        name, list(partners), groups, federated, releases, kept=kept, tolerance=tolerance, basis=basis, privacy=privacy,
+        record=record, language=language,
+    )  # fmt: skip
+
+
+def draft_hosted(
+    name: str,
+    members: Sequence[str],
+    federated: FederatedPlan,
+    releases: Mapping[str, str],
+    *,
+    groups: Mapping[str, Sequence[str]],
+    bands: Sequence[int] = _BANDS,
+    kept: str = DEPLOYED,
+    tolerance: float = 0.03,
+    basis: str = "",
+    privacy: PrivacyPlan | None = None,
+    record: str | None = None,
+    language: ReportLanguage = "en",
+) -> AuditPlan:
+    """Propose a plan for a federation whose partners' folders are elsewhere: what is counted has to be said.
+
+    Parameters
+    ----------
+    name
+        Of the audit.
+    members
+        The partners, by name.
+    federated, releases, kept
+        As in a plan.
+    groups
+        Attribute to the values that all partners count.
+    bands
+        Of activity; the plan may say others.
+    tolerance, basis, privacy, record
+        As in a plan.
+    language
+        Of the question and of the report.
+
+    Raises
+    ------
+    ConfigError
+        K103 what was asked for is no plan.
+    """
+    asked: list[dict[str, Any]] = [
+        {"name": column, "values": list(values), "small": "withhold"} for column, values in groups.items()
+    ]
+    asked.append({"name": "activity", "by": "activity", "bands": list(bands), "small": "withhold"})
+    return _drafted(
+        name, members, asked, federated, releases, kept=kept, tolerance=tolerance, basis=basis, privacy=privacy,
+        record=record, language=language,
+    )  # fmt: skip
+
+
+def _drafted(
+    name: str,
+    partners: Sequence[str],
+    groups: list[dict[str, Any]],
+    federated: FederatedPlan,
+    releases: Mapping[str, str],
+    *,
+    kept: str,
+    tolerance: float,
+    basis: str,
+    privacy: PrivacyPlan | None,
+    record: str | None,
+    language: ReportLanguage,
+) -> AuditPlan:
     asked = [group["name"] for group in groups]
+    controls = ["activity"] if "activity" in asked else []
     if privacy is None:
-        groups.append({"name": "partner", "by": "partner", "small": "withhold"})
+        groups = [*groups, {"name": "partner", "by": "partner", "small": "withhold"}]
     raw: dict[str, object] = {
         "name": name,
         "question": words_in(language)("draft.question_federated"),
         "system": {"kept": kept, "release": dict(releases)},
         "data": {"sources": list(partners), "basis": basis},
         "groups": groups,
-        "control": [] if privacy else [*(["activity"] if bands else []), "partner"],
+        "control": [] if privacy else [*controls, "partner"],
         "primary": [{"metric": "ndcg", "group": group, "tolerance": tolerance} for group in asked],
         "exploratory": [] if privacy else ["recall", "novelty", "popularity_lift"],
         "minimum_cell": MINIMUM,

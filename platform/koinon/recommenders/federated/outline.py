@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from koinon.recommenders.federated import registry
 from koinon.recommenders.federated.registry import Settings
+from koinon.recommenders.protocol import FederationPlan
 
 __all__ = ["Outlined", "outline"]
 
@@ -48,6 +51,8 @@ def outline(learner: str, settings: Settings) -> tuple[Outlined, ...]:
         K440 no such learner, K441 settings it refuses.
     """
     plan = registry.plan(learner, settings)
+    if learner in registry.QUESTIONS:
+        return _of_question(plan)
     config = plan.config  # type: ignore[attr-defined]
     if learner == "federated_popularity":
         return (Outlined(_rounds(1, plan.rounds), "counts", (WORKS,), config.clip),)
@@ -72,6 +77,15 @@ def outline(learner: str, settings: Settings) -> tuple[Outlined, ...]:
     told.append(Outlined("2", "semantic", directions, config.clip))
     told.append(Outlined("2", "spread", directions, float("inf")))
     return tuple(told)
+
+
+def _of_question(plan: FederationPlan) -> tuple[Outlined, ...]:
+    """A question's tensors follow from its settings alone."""
+    nothing = plan.initial((), None, rng=np.random.default_rng(0))
+    return tuple(
+        Outlined("1", spec.name, tuple(map(str, spec.shape)), spec.clip, spec.dtype, spec.aggregation)
+        for spec in plan.task(nothing, 1).specs
+    )
 
 
 def _of_codebook(rounds: int, codes: int) -> Outlined:
