@@ -47,7 +47,8 @@ def measure(name: str, split: Split, space: Space, cells: Cells, options: argpar
     at_hand = bases(split, space, options.state)
     alone = TextSimilarity().fit(split.train, space, rng=np.random.default_rng(0))
     arms: dict[str, tuple[Recommender, dict[str, Any]]] = {"texts alone": (alone, {})}
-    for key, base in at_hand.items():
+    for key in options.bases.split(","):
+        base = at_hand[key]
         arms[key] = (base, {})
         began = time.process_time()
         tried = []
@@ -199,6 +200,7 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--data", type=Path, help="folder of data sets that are not public downloads")
     parser.add_argument("--datasets", default="office")
+    parser.add_argument("--bases", default="ease,semantic-ease")
     parser.add_argument("--rows", type=int, default=2000, help="validation people at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--likelihood", metavar="MODEL", help="a language model; only this is measured then")
@@ -214,7 +216,7 @@ def main() -> None:
             likelihood(name, split, space, cells, options)
             continue
         measure(name, split, space, cells, options)
-        arms = ["texts alone", *(f"{base}{part}" for base in ("ease", "semantic-ease") for part in ("", *VARIANTS))]
+        arms = ["texts alone", *(f"{base}{part}" for base in options.bases.split(",") for part in ("", *VARIANTS))]
         show(name, {arm: f"{name}/{arm}" for arm in arms}, ("ease", "semantic-ease"), cells)
         for arm in arms:
             print(arm, {key: value for key, value in cells.found(f"{name}/{arm}").items() if key != "leader"})

@@ -17,7 +17,7 @@ from koinon.recommenders.tuning import Validator
 
 __all__ = ["TunedGate", "tune_gate"]
 
-WEIGHTS = (0.1, 0.2, 0.4, 0.8, 1.6)
+WEIGHTS = (0.1, 0.4, 0.8, 1.6, 3.2, 6.4)
 ITEM_EVENTS = (0.5, 2.0, 5.0, 20.0, 100.0, None)
 USER_EVENTS = (3.0, 10.0, 30.0)
 
