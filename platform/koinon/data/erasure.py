@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DERIVED", "Receipt", "Tombstones", "drop_withdrawn", "forget"]
 
-DERIVED = ("models", "cache", "federation/runs", "federation/errors.log")
-"""Within a partner's folder: what is computed from events or may quote them, and goes when a person is forgotten."""
+DERIVED = ("models", "cache", "written", "federation/runs", "federation/errors.log")
+"""Within a partner's folder: what is computed from events or may quote them, and goes when a person is forgotten.
+``written`` is where language models' texts and judgements are kept."""
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,7 @@ def test_models_and_run_states_that_learned_from_the_person_are_removed(shop: Sh
     for name in (
         "models/federated/user.npy",
         "cache/domain.bin",
+        "written/ab/ab12.json",
         "federation/runs/1/state.pt",
         "federation/errors.log",
     ):
@@ -94,7 +95,7 @@ def test_models_and_run_states_that_learned_from_the_person_are_removed(shop: Sh
     (folder / "federation" / "egress.jsonl").write_text("{}")
     receipt = forget(folder, SECRET)
     assert receipt.refit_needed
-    assert receipt.removed == ["models", "cache", "federation/runs", "federation/errors.log"]
+    assert receipt.removed == ["models", "cache", "written", "federation/runs", "federation/errors.log"]
     assert _mentions(folder, SECRET) == []
     assert (folder / "federation" / "egress.jsonl").exists()
 

@@ -20,3 +20,17 @@ def test_a_place_cannot_be_changed_and_knows_its_stages():
         place.where = "feature encoder"
     with pytest.raises(ValueError, match="no stage"):
         Place("kitchen", "frozen", True)
+
+
+def test_every_stage_has_a_recommender_that_says_so():
+    from importlib import import_module
+
+    from koinon.recommenders.store import REGISTRY
+
+    places = {}
+    for name, target in REGISTRY.items():
+        module, _, kind = target.partition(":")
+        if ".fusion." in module:
+            places[name] = getattr(import_module(module), kind).place
+    assert all(isinstance(place, Place) for place in places.values())
+    assert {place.where for place in places.values()} == set(PLACES)
