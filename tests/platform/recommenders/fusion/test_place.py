@@ -34,3 +34,12 @@ def test_every_stage_has_a_recommender_that_says_so():
             places[name] = getattr(import_module(module), kind).place
     assert all(isinstance(place, Place) for place in places.values())
     assert {place.where for place in places.values()} == set(PLACES)
+
+
+def test_koinon_train_opens_a_space_for_those_that_read_texts():
+    from koinon.recommenders.training import config_type, reads_texts
+
+    wanted = {"kar": {}, "asking": {"base": "ease"}, "pseudo": {"judge": "similarity"}}
+    for name, settings in wanted.items():
+        assert reads_texts(name, config_type(name).model_validate(settings).model_dump())
+    assert not reads_texts("pseudo", config_type("pseudo")().model_dump())
