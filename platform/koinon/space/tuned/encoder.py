@@ -127,7 +127,10 @@ def readable_tags(text: str) -> tuple[str, ...]:
         seen = seen.partition(mark)[0] if not seen.startswith(mark) else seen[1:].partition(mark)[0]
     parts = [" ".join(part.split()).strip(" .:-–") for part in seen.replace(";", ",").replace("|", ",").split(",")]
     parts = [part for part in parts if part]
-    distinct = list({part.casefold(): part for part in reversed(parts)}.values())[::-1]
+    first: dict[str, str] = {}
+    for part in parts:
+        first.setdefault(part.casefold(), part)
+    distinct = list(first.values())
     if len(parts) > MOST_TAGS and len(distinct) <= len(parts) / 2:
         return ()
     return tuple(part for part in distinct if _is_tag(part))[:MOST_TAGS]

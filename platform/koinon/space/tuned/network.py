@@ -152,7 +152,8 @@ class TextNetwork(nn.Module):
         before, after = self._around
         rows = self.files.tokenizer(check_texts(texts), add_special_tokens=False)["input_ids"]
         most = min(self.config.text_tokens, self.longest - len(before) - len(after))
-        return [[*before, *[token for token in row if token not in self._steering][:most], *after] for row in rows]
+        inside = [[token for token in row if token not in self._steering][:most] for row in rows]
+        return [[*before, *row, *after] or [self.files.tokenizer.pad_token_id] for row in inside]
 
     @cached_property
     def longest(self) -> int:

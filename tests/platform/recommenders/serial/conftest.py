@@ -20,12 +20,13 @@ SIZE = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
 @pytest.fixture(scope="session")
 def decoder(tmp_path_factory) -> Path:
     """A decoder of bytes, two layers."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     folder = tmp_path_factory.mktemp("models") / "decoder"
     pieces = ["<|im_end|>", "<|im_start|>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
     tokenizer = Tokenizer(models.BPE({piece: number for number, piece in enumerate(pieces)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<|im_start|>", eos_token="<|im_end|>"
     ).save_pretrained(folder)
