@@ -71,6 +71,10 @@ def run(
     ] = None,
     max_items: Annotated[int | None, typer.Option("--max-items", min=10, help="Keep those with most events.")] = None,
     max_users: Annotated[int | None, typer.Option("--max-users", min=10, help="Keep a stable sample.")] = None,
+    cold_items: Annotated[
+        float,
+        typer.Option("--cold-items", min=0.0, max=0.49, help="Share of each catalogue whose events are withheld."),
+    ] = 0.05,
     minutes: Annotated[
         float | None,
         typer.Option("--minutes", min=0.01, help="Processor minutes for one arm, seed and data set at most."),
@@ -98,6 +102,7 @@ def run(
             "model": model,
             "max_items": max_items,
             "max_users": max_users,
+            "cold_items": cold_items,
             "minutes": minutes,
             "threads": threads,
         },

@@ -17,7 +17,7 @@ ARMS = ("popularity", "ease", "semantic-ease", "logistic", "prompted")
 
 @pytest.fixture(scope="module")
 def study(timed_shop):
-    return StudyConfig(data=(str(timed_shop),), arms=ARMS, budget=2, cold_items=0.1)
+    return StudyConfig(data=(str(timed_shop),), arms=ARMS, budget=2, cold_items=0.3)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_what_an_arm_did_is_told_with_what_it_cost(ran):
     assert set(texts.reworded) == {"paraphrased", "translated"}
     assert 0 <= texts.reworded["translated"].overlap.mean <= 1
     assert not ease.reworded
-    assert shop.arms["logistic"].clicks.figures["auc"].mean > 0.6
+    assert shop.arms["logistic"].clicks.figures["auc"].mean > 0.5
     assert shop.click_reference == "logistic"
 
 
@@ -82,7 +82,8 @@ def test_nothing_but_figures_is_left(ran):
 def test_results_follow_the_published_schema_and_read_back(ran):
     out, results, _ = ran
     jsonschema.validate(json.loads((out / "results.json").read_text(encoding="utf-8")), schema())
-    assert StudyResults.read(out / "results.json") == results
+    assert StudyResults.read(out / "results.json").data == results.data
+    assert StudyResults.model_validate_json(results.model_dump_json()) == results
     assert schema() == json.loads(schema_text())
 
 
@@ -106,25 +107,33 @@ def test_an_arm_that_fails_is_listed_and_stops_nobody(timed_shop, tmp_path):
 
 
 def test_who_takes_too_long_is_stopped_and_the_rest_goes_on(timed_shop, tmp_path):
-    study = StudyConfig(data=(str(timed_shop),), arms=("bpr", "popularity"), budget=0, minutes=0.0001)
+    kept = tmp_path / "settings"
+    kept.mkdir()
+    (kept / "shop.toml").write_text("[bpr]\nepochs = 1000000\n")
+    study = StudyConfig(data=(str(timed_shop),), arms=("bpr", "popularity"), settings=kept, seeds=(0,), minutes=0.05)
+    shop = run_study(study, tmp_path / "out").data["shop"]
+    assert set(shop.arms) == {"popularity"}
+    assert "not affordable" in shop.not_run["bpr"]
+    events = []
+    run_study(study, tmp_path / "out", on_event=events.append)
+    assert "begun" not in {event["event"] for event in events}
+    assert [event["arm"] for event in events if event["event"] == "failed"] == ["bpr"]
+
+
+def test_a_study_in_which_nothing_runs_is_an_error(timed_shop, tmp_path):
+    study = StudyConfig(data=(str(timed_shop),), arms=("prompted",))
     with pytest.raises(EvaluationError) as caught:
         run_study(study, tmp_path)
     assert caught.value.code == "K543"
-    assert "not affordable" in caught.value.message
-    events = []
-    with pytest.raises(EvaluationError):
-        run_study(study, tmp_path, on_event=events.append)
-    assert sum(event["event"] == "begun" for event in events) == 0
+    assert "--model" in caught.value.message
 
 
 def test_the_command_line_runs_it_and_shows_it(ran, study, capsys):
     out, _, _ = ran
     line = ["study", "run", "paradigms", "--data", study.data[0], "--out", str(out), "--arms", ",".join(ARMS)]
-    del line[-1:]
-    assert run_cli([*line, "popularity", "--budget", "2", "--json"]) == 0
+    assert run_cli([*line, "--budget", "2", "--cold-items", "0.3", "--json"]) == 0
     lines = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
-    assert lines[0]["event"] == "data"
-    assert lines[-1]["event"] == "result"
+    assert {one["event"] for one in lines} == {"data", "plan", "kept", "done", "result"}
     assert run_cli(["study", "show", str(out)]) == 0
     assert "popularity" in capsys.readouterr().out
 
