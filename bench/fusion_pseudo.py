@@ -160,6 +160,9 @@ def main() -> None:
     parser.add_argument("--takers", type=int, default=10)
     parser.add_argument("--items", type=int, default=1000)
     parser.add_argument("--title", type=int, default=80, help="characters of a title that are told")
+    parser.add_argument(
+        "--arms", help="some of the arms by name, `;` between them; the table holds those that are there"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     tables = get("ml-100k") if options.dataset == "ml-100k" else STUDIES["office"].load(options.bench_data)
@@ -168,7 +171,7 @@ def main() -> None:
     bench = Bench(options, split, open_space(), tuned["ease"], tuned["ials"])
     for name, arm in bench.arms().items():
         path = options.out / f"{name}.json"
-        if path.exists():
+        if path.exists() or (options.arms and name not in options.arms.split(";")):
             continue
         began = time.process_time()
         found = arm().measure(split)
@@ -180,7 +183,10 @@ def main() -> None:
 
 def table(out: Path, arms: list[str], seed: int) -> None:
     """NDCG@10 of every arm, and its paired gain over EASE with the space and over text similarity."""
+    arms = [name for name in arms if (out / f"{name}.json").exists()]
     kept = {name: json.loads((out / f"{name}.json").read_text()) for name in arms}
+    if not {"semantic EASE", "text similarity"} <= set(kept):
+        return
     for part in SLICES:
         print(f"\n{part}: NDCG@10 (95 % interval); gain over semantic EASE; over text similarity (Holm over the rows)")
         gains: dict[str, list[Any]] = {"semantic EASE": [], "text similarity": []}
