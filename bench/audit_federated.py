@@ -6,9 +6,9 @@ Each simulated audit asks one primary question, tolerance .05, about six groups 
 are as NDCG@10 gives them with one held-out item. Planted is that one group's mean is lower by 0, .05, .1 or .15. The
 pooled audit has all rows: bootstrap, relabelling. The federated one has what partners send, with the budget's noise,
 drawn and charged by the same code as in a round: sums of the question's groups alone, or of three more divisions beside
-it. Under ``secure`` each partner adds its share of the noise (a minimum of five partners, of which ``privacy.honest`` says
-how many are taken for honest: half, or four of five), under ``local`` the whole. Printed: the share of verdicts that are equal, and how often the federated audit
-decides (*fail*, *pass*) what the pooled one does not.
+it. Under ``secure`` each partner adds its share of the noise (a minimum of five partners, of which ``privacy.honest``
+says how many are taken for honest: half, or four of five), under ``local`` the whole. Printed: the share of verdicts
+that are equal, and how often the federated audit decides (*fail*, *pass*) what the pooled one does not.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def verify_audit(folder: Path, record: Record, *, recompute: bool = False) -> li
 
     Returns
     -------
-    Every check in order; the first that fails keeps those that rest on it from being made.
+    Every check in order; the first that fails keeps those that rest on it from being made, which is said.
     """
     try:
         entries = record.entries()
@@ -84,6 +84,8 @@ def verify_audit(folder: Path, record: Record, *, recompute: bool = False) -> li
         f"entered as entry {reported[0].sequence}" if reported else "not on record: they were changed, or never entered"
     )
     checks.append(Check("results", bool(reported), f"{RESULTS_FILE} is {said}."))
+    if not (same and reported):
+        return [*checks, Check("page", None, f"not looked at: {RESULTS_FILE} is not what was entered for this plan.")]
     checks += _pages(folder, results)
     checks.append(_verdicts(results))
     if results.federated is not None:
@@ -123,7 +125,10 @@ def _same_page(folder: Path, results: AuditResults, name: str) -> Check:
         content = (folder / name).read_bytes()
     except OSError:
         return Check(what, None, f"{name} is not there.")
-    page = render(results, language)
+    try:
+        page = render(results, language)
+    except Exception as error:  # what somebody else has written need not make sense
+        return Check(what, False, f"{RESULTS_FILE} cannot be shown: {type(error).__name__}: {error}")
     if name.endswith(".pdf"):
         return _same_paper(what, name, content, page)
     if content == page.encode():

@@ -8,6 +8,7 @@ from fairlearn.metrics import equalized_odds_difference
 from fairlearn.preprocessing import CorrelationRemover
 from sklearn.linear_model import LogisticRegression
 
+from koinon.fairness.mitigation.adversarial import AdversarialConfig, adversarial_map
 from koinon.fairness.mitigation.choosing import ByGroup, shares_of
 from koinon.fairness.mitigation.clicks import group_thresholds
 from koinon.fairness.mitigation.decorrelated import Decorrelated
@@ -184,3 +185,26 @@ def test_an_unknown_person_is_served_by_the_first():
     told = [Told(np.full((1, 3), float(number))) for number in (1, 2)]
     served = ByGroup(told, np.array([1]), np.array([[1.0, 0.0], [0.0, 1.0]])).learn(domain_of([[0]], 3))
     assert served.score([Request(np.array([0], dtype=np.int32), 0)])[0, 0] == 2.0
+
+
+def test_an_adversarial_map_hides_a_group_and_without_an_adversary_stays_where_it_is():
+    rng = np.random.default_rng(0)
+    group = np.arange(400) % 2
+    vectors = rng.normal(size=(40, 6))
+    vectors[:20, 0] += 2.0  # what group 1 takes more of
+    taken = [rng.choice(40, 6, replace=False, p=np.repeat([1.0 + 2 * one, 3.0 - 2 * one], 20) / 80) for one in group]
+    domain = domain_of([row.tolist() for row in taken], 40)
+
+    def read(changed):
+        people = mean_vectors(domain, changed)
+        scores = LogisticRegression().fit(people[:200], group[:200]).predict_proba(people[200:])[:, 1]
+        return float(np.mean([a > b for a in scores[group[200:] == 1] for b in scores[group[200:] == 0]]))
+
+    seen = np.where(np.arange(400) < 200, group, -1)
+    strong = adversarial_map(domain, vectors, seen, AdversarialConfig(strength=10.0, width=16, steps=200))
+    assert read(vectors) > 0.8
+    assert read(strong(vectors)) < read(vectors) - 0.15
+    still = adversarial_map(domain, vectors, seen, AdversarialConfig(strength=0.0, width=16, steps=50))
+    assert np.abs(still(vectors) - vectors).max() < 0.05
+    again = adversarial_map(domain, vectors, seen, AdversarialConfig(strength=10.0, width=16, steps=200))
+    assert again.fingerprint() == strong.fingerprint() != still.fingerprint()

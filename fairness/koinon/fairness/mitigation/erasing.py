@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from koinon.data import Domain
 from koinon.space import Space
 
-__all__ = ["ErasedSpace", "Eraser", "eraser_of", "mean_vectors"]
+__all__ = ["ErasedSpace", "Eraser", "VectorMap", "eraser_of", "mean_vectors"]
 
 Doubles = NDArray[np.float64]
 Vectors = NDArray[np.float32]
@@ -46,6 +47,22 @@ class Eraser:
         """Return changed vectors ``float64[n, dimension]``."""
         changed: Doubles = vectors - (vectors - self.mean) @ self.removed.T
         return changed
+
+    def fingerprint(self) -> str:
+        """Hash of the map."""
+        return hashlib.sha256(self.removed.tobytes() + self.mean.tobytes()).hexdigest()
+
+
+class VectorMap(Protocol):
+    """A map of vectors ``float64[n, dimension]`` that takes a group out of them."""
+
+    def __call__(self, vectors: Doubles, /) -> Doubles:
+        """Return changed vectors."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Hash of the map."""
+        ...
 
 
 def mean_vectors(domain: Domain, vectors: NDArray[np.floating]) -> Doubles:
@@ -79,7 +96,7 @@ def eraser_of(people: Doubles, group: NDArray[np.integer]) -> Eraser:
 
 
 class ErasedSpace:
-    """A space whose vectors an eraser has changed, of length 1 again.
+    """A space whose vectors an eraser, or another map, has changed, of length 1 again.
 
     Erasure is exact before vectors are brought back to length 1. That lets a little in again, the less the smaller the
     part of a vector that was taken; a classifier on :func:`mean_vectors` says how much.
@@ -89,12 +106,12 @@ class ErasedSpace:
     space
         Any space.
     eraser
-        Of people who stand in it.
+        Of people who stand in it, or :func:`koinon.fairness.mitigation.adversarial.adversarial_map`.
     dial
         0: the space as it is; 1: erased; between, the vectors between.
     """
 
-    def __init__(self, space: Space, eraser: Eraser, dial: float = 1.0) -> None:
+    def __init__(self, space: Space, eraser: VectorMap, dial: float = 1.0) -> None:
         self.space, self.eraser, self.dial = space, eraser, dial
 
     @property
@@ -105,9 +122,8 @@ class ErasedSpace:
     @property
     def fingerprint(self) -> str:
         """Hash of the space beneath, the eraser and the dial."""
-        digest = hashlib.sha256(f"{self.space.fingerprint} {self.dial!r}".encode())
-        digest.update(self.eraser.removed.tobytes() + self.eraser.mean.tobytes())
-        return digest.hexdigest()
+        said = f"{self.space.fingerprint} {self.dial!r} {self.eraser.fingerprint()}"
+        return hashlib.sha256(said.encode()).hexdigest()
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Return ``float32[texts, dimension]``, rows of L2 norm 1, in the order given."""
