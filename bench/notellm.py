@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from scipy.sparse import csr_matrix
 
 from bench.federated_hstu import further
 from koinon.data import EvaluationSet, Split, SplitConfig, Tables, make_split
@@ -173,8 +174,7 @@ def languages(asked: argparse.Namespace) -> None:
         base: dict[int, np.ndarray] = {}
         for arm in arms:
             vectors = vectors_of(texts, arm, asked.cache)
-            nothing = co_occurrences(make_split("none", english, SPLIT).train).together * 0
-            nothing.resize((len(texts), len(texts)))
+            nothing = csr_matrix((len(texts), len(texts)), dtype=np.bool_)
             there = np.arange(len(texts) - other.items.height, len(texts))
             hits = item_recall(vectors, found, nothing, k=CUTS, candidates=there)
             for cut in CUTS:

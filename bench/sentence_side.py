@@ -14,7 +14,7 @@ import time
 import torch
 from peft import LoraConfig
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.losses import MultipleNegativesRankingLoss
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
         if number == 1:  # the first batch warms up
             begun = time.process_time()
         batch = pairs[start : start + size]
-        sides = [model.tokenize([texts[pair[side]] for pair in batch]) for side in (0, 1)]
+        sides = [model.preprocess([texts[pair[side]] for pair in batch]) for side in (0, 1)]
         optimiser.zero_grad()
         found = loss(sides, torch.zeros(len(batch)))
         found.backward()

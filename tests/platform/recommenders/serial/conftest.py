@@ -17,6 +17,15 @@ pytest.importorskip("peft")
 SIZE = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """Networks of this size are slower on several threads, and on a busy machine much slower."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def decoder(tmp_path_factory) -> Path:
     """A decoder of bytes, two layers."""
