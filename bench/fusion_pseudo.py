@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--people", type=int, default=100)
-    parser.add_argument("--takers", type=int, default=10)
+    parser.add_argument("--takers", type=int, default=30)
     parser.add_argument("--items", type=int, default=1000)
     parser.add_argument("--title", type=int, default=80, help="characters of a title that are told")
     parser.add_argument(

@@ -55,8 +55,8 @@ class PseudoConfig(Config):
     """Items that a person must have taken to be drawn."""
     items: int = Field(default=500, ge=1)
     """Cold items that are judged at most, in the catalogue's order."""
-    takers: int = Field(default=10, ge=1)
-    """Pseudo-takers of an item."""
+    takers: int = Field(default=30, ge=1)
+    """Pseudo-takers of an item. A third of the people was better than a tenth: fewer say too little of an item."""
     weight: float = Field(default=0.2, ge=0.0)
     """Of a pseudo-event beside an event's 1; see :func:`koinon.recommenders.fusion.pseudo_tuning.tune_pseudo`."""
     history: int = Field(default=10, ge=1, le=200)
