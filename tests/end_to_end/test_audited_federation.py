@@ -28,7 +28,7 @@ def test_members_accept_an_audit_answer_it_and_go_back_to_training(
         name: make_shop(name, seed=seed, first=10 * seed, users=150)
         for seed, name in enumerate(("alpha", "beta", "gamma"))
     }
-    (tmp_path / "terms.toml").write_text(TERMS.format(more=""))
+    (tmp_path / "terms.toml").write_text(TERMS.format(more="").replace("= 60", "= 240"))
     address = f"127.0.0.1:{free_port()}"
     koinon("federation", "create", fed, "--name", "shops", "--address", address, "--policy", tmp_path / "terms.toml")
 
