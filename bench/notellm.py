@@ -237,6 +237,8 @@ def main() -> None:
     parser.add_argument("--report", type=Path, default=None)
     parser.add_argument("--state", type=Path, default=Path("notellm-speed"))
     parser.add_argument("--sentence-transformers", default=None, help="an interpreter that has them")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="speed: of the weights")
+    parser.add_argument("--first-layer", type=int, default=0, help="speed: LoRA from this layer on, on both sides")
     parser.add_argument("--pairs", type=int, default=256, help="speed: of the stream")
     asked = parser.parse_args()
     if asked.what == "speed":

@@ -1,6 +1,6 @@
 """Texts encoded and pairs trained per second against sentence-transformers: same weights, same texts, same batches.
 
-    python -m bench.notellm speed --state DIR [--pairs 256] [--sentence-transformers PYTHON]
+    python -m bench.notellm speed --bench-data DIR --state DIR [--pairs 256] [--dtype bfloat16] [--first-layer 3]
 
 Both sides run in processes of their own with one thread; seconds are of the processor, so that a machine that does
 other work changes them little. Without ``--sentence-transformers`` an environment is made in the state folder that
@@ -34,7 +34,7 @@ from koinon.space.transformer import locate
 from koinon.space.tuned import CompressionConfig, TextNetwork
 
 NEEDS = "sentence-transformers==6.2.0"
-TARGETS = ["query", "key", "value", "dense"]
+LAYERS = 6
 MAX_LENGTH = 64
 
 
@@ -58,7 +58,7 @@ def ours(stream: dict[str, Any], cached: bool) -> dict[str, Any]:
     config = CompressionConfig(
         text_tokens=stream["max_length"] - 2,
         dimension=None,
-        lora=LoraSettings(rank=stream["rank"], alpha=stream["alpha"], targets=tuple(stream["targets"])),
+        lora=LoraSettings(rank=stream["rank"], alpha=stream["alpha"], first_layer=stream["first_layer"]),
     )
     encoder = open_encoder(f"minilm-english?max_length={stream['max_length']}&dtype={stream['dtype']}")
     encoder.encode(texts[:8])
@@ -67,7 +67,7 @@ def ours(stream: dict[str, Any], cached: bool) -> dict[str, Any]:
     encoded = len(texts) / (time.process_time() - begun)
     network = TextNetwork(encoder, config)
     begun = time.process_time()
-    learner = PairLearner(network, texts, LearnerConfig(batch_pairs=size, cached_gradients=cached))
+    learner = PairLearner(network, texts, LearnerConfig(batch_pairs=size, cached_gradients=cached, keep_lower=True))
     tokens = time.process_time() - begun
     pairs = np.array(stream["pairs"])
     losses = []
@@ -102,8 +102,9 @@ def speed(asked: argparse.Namespace) -> None:
         "max_length": MAX_LENGTH,
         "rank": 8,
         "alpha": 16,
-        "targets": TARGETS,
-        "dtype": "float32",
+        "targets": rf".*\.layer\.({'|'.join(map(str, range(asked.first_layer, LAYERS)))})\..*(query|key|value|dense)",
+        "first_layer": asked.first_layer,
+        "dtype": asked.dtype,
     }
     used = sorted({item for pair in stream["pairs"] for item in pair})
     place = {item: number for number, item in enumerate(used)}
