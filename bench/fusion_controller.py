@@ -27,7 +27,7 @@ from koinon.recommenders.llm_as_rs.prompted import PromptedConfig, PromptedRanke
 from koinon.recommenders.sequential import SASRec, SASRecConfig
 from koinon.space import Space, open_space
 
-SLICES = ("all", "cold_items", "cold_users", "long_tail")
+SLICES = ("all", "cold_items", "long_tail")
 PIPELINES = (
     Pipeline(name="semantic-ease", recommender="semantic-ease", hears_words=True),
     Pipeline(name="gated", recommender="gated", hears_words=True),
@@ -104,6 +104,7 @@ def main() -> None:
     parser.add_argument("--model", help="of a prompted pipeline; none without")
     parser.add_argument("--epochs", type=int, default=14)
     parser.add_argument("--answers", type=int, default=200)
+    parser.add_argument("--deadlines", action="store_true", help="measure the clock alone, and read nobody's test")
     parser.add_argument("--log", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -113,7 +114,7 @@ def main() -> None:
         split = split_of(name, options.data)
         at_hand = fitted(split, space, options)
         for pipeline, recommender in at_hand.items():
-            if pipeline != "prompted":
+            if pipeline != "prompted" and not options.deadlines:
                 cells.keep(f"{name}/{pipeline}", {}, evaluate(recommender, split.train, split.test, slices=SLICES))
         profile = None
         for budget in map(float, options.budgets.split(",")):
@@ -132,6 +133,10 @@ def main() -> None:
             quickest = min(profile.of(pipeline, "plain").p95_ms for pipeline in at_hand)
             if quickest > budget:
                 print(f"{name}, budget {budget:g} ms: no pipeline is quick enough")
+                continue
+            if options.deadlines:
+                print(f"{name}, budget {budget:g} ms")
+                deadlines(plain, split, options.answers)
                 continue
             tuned = tune_routes(plain, split, rng=np.random.default_rng(options.seed))
             chosen = plain.with_choices(tuned.choices)

@@ -155,7 +155,8 @@ class Controller(Ranked):
             K400 not fitted; K494 no pipeline is quick enough.
         """
         budget = self.config.budget_ms if budget_ms is None else budget_ms
-        return decide(request, self._counts, self.config, self.profile, budget)
+        busy = [name for name, runner in self._runners.items() if runner.busy]
+        return decide(request, self._counts, self.config, self.profile, budget, busy)
 
     def answer(self, request: Request, k: int, budget_ms: float | None = None) -> Answer:
         """Route a request, answer it, and log it.
@@ -167,18 +168,17 @@ class Controller(Ranked):
         """
         begun = perf_counter()
         decision = self.route(request, budget_ms)
-        reserve = self._reserve(request, decision)
+        patience = self._patience(request, decision)
         replaced: list[tuple[str, str]] = []
         lists: list[Lists] | None = None
         answered_by = decision.pipeline
         try:
             recommender = self.recommenders[decision.pipeline]
-            if reserve is None or not self.config.deadlines:
+            if patience is None:
                 lists = recommender.recommend([request], k)
             else:
-                left = (decision.budget_ms - self.profile.of(reserve, kind_of(request)).p95_ms) / 1000.0
-                spent = perf_counter() - begun
-                lists = self._runners[decision.pipeline].run(lambda: recommender.recommend([request], k), left - spent)
+                left = patience / 1000.0 - (perf_counter() - begun)
+                lists = self._runners[decision.pipeline].run(lambda: recommender.recommend([request], k), left)
         except Exception as error:
             replaced.append((decision.pipeline, _why(error)))
         if lists is None:
@@ -238,14 +238,17 @@ class Controller(Ranked):
         self._counts = np.asarray(state["counts"], dtype=np.int64)
         return self
 
-    def _reserve(self, request: Request, decision: Decision) -> str | None:
-        """The quickest other pipeline, where there is time for it too."""
-        kind = kind_of(request)
+    def _patience(self, request: Request, decision: Decision) -> float | None:
+        """Milliseconds that the chosen pipeline is waited for; ``None``: until it answers.
+
+        What the budget leaves the quickest other one; where that takes longer than the budget, all of the budget: an
+        answer that comes late is better than one that may never come.
+        """
         others = [name for name in self.recommenders if name != decision.pipeline]
-        quickest = min(others, key=lambda name: self.profile.of(name, kind).p95_ms, default=None)
-        if quickest is None or self.profile.of(quickest, kind).p95_ms >= decision.budget_ms:
+        if not others or not self.config.deadlines:
             return None
-        return quickest
+        needed = min(self.profile.of(name, kind_of(request)).p95_ms for name in others)
+        return decision.budget_ms - needed if needed < decision.budget_ms else decision.budget_ms
 
     def _instead(
         self, request: Request, k: int, decision: Decision, replaced: list[tuple[str, str]]

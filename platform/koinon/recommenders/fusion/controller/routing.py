@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,9 +68,14 @@ def order_of(segment: Segment, config: ControllerConfig) -> list[str]:
 
 
 def decide(
-    request: Request, counts: NDArray[np.int64], config: ControllerConfig, profile: Profile, budget_ms: float
+    request: Request,
+    counts: NDArray[np.int64],
+    config: ControllerConfig,
+    profile: Profile,
+    budget_ms: float,
+    busy: Collection[str] = (),
 ) -> Decision:
-    """Choose a pipeline that is quick enough.
+    """Choose a pipeline that is quick enough, and not ``busy`` with what it was late for, if there is another.
 
     Words go to a pipeline that hears them, if one is quick enough; then what validation prefers counts, then the rule.
 
@@ -94,6 +100,10 @@ def decide(
             f"No pipeline answers within {budget_ms:g} ms; the quickest takes {min(expected.values()):.1f} ms.",
             "Raise budget_ms, or add a quicker pipeline such as popularity.",
         )
+    idle = [name for name in quick if name not in busy]
+    if idle:
+        reasons += [f"{name} is left out: it is still busy with what it was late for" for name in quick if name in busy]
+        quick = idle
     if kind == "words":
         hearing = {pipeline.name for pipeline in config.pipelines if pipeline.hears_words}
         heard = [name for name in quick if name in hearing]

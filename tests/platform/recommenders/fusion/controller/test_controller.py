@@ -159,18 +159,31 @@ def test_a_pipeline_that_fails_is_replaced_by_the_quickest():
 def test_a_pipeline_that_is_late_is_replaced_and_not_asked_again_before_it_ends():
     end = Event()
     made = controller(before={"texts": end.wait})
+    asked = history(0, 3, 4)
     try:
-        first, second = (made.answer(history(0, 3, 4), 5) for _ in range(2))
+        first, second = made.answer(asked, 5), made.answer(asked, 5, budget_ms=AMPLE)
     finally:
         end.set()
-    for answer in (first, second):
-        assert answer.answered_by == "popular"
-        assert answer.instead_of == (("texts", "late"),)
+    assert (first.decision.pipeline, first.answered_by) == ("texts", "popular")
+    assert first.instead_of == (("texts", "late"),)
+    assert (second.decision.pipeline, second.answered_by) == ("items", "items")
+    assert "texts is left out: it is still busy with what it was late for" in second.decision.reasons
     assert made.recommenders["texts"].asked == 1
     for thread in made._runners["texts"]._late:
         thread.join()
-    made.recommenders["texts"].before = None
-    assert made.answer(history(0, 3, 4), 5, budget_ms=AMPLE).answered_by == "texts"
+    assert made.answer(asked, 5, budget_ms=AMPLE).answered_by == "texts"
+
+
+def test_where_no_other_is_quick_enough_a_pipeline_that_hangs_is_still_not_waited_for():
+    end = Event()
+    made = controller(took={**TOOK, "texts": 300.0, "items": 300.0}, before={"popular": end.wait})
+    try:
+        answer = made.answer(history(0, 3, 4), 5)
+    finally:
+        end.set()
+    assert answer.decision.pipeline == "popular"
+    assert answer.answered_by in ("texts", "items")
+    assert answer.instead_of == (("popular", "late"),)
 
 
 def test_without_deadlines_a_slow_pipeline_is_waited_for():
