@@ -80,6 +80,9 @@ def run(
         typer.Option("--minutes", min=0.01, help="Processor minutes for one arm, seed and data set at most."),
     ] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Of every arm's process.")] = 1,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Sum up what is there; what is missing is listed as not reached.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train and measure every recommender, and write a report: accuracy, clicks, cold start, lists, wording, cost.
@@ -109,9 +112,9 @@ def run(
         source="the command line",
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    command = shlex.join(["koinon", *sys.argv[1:]])
+    command = shlex.join(["koinon", *(word for word in sys.argv[1:] if word != "--report-only")])
     with _shown(as_json) as show:
-        results = run_study(config, out, command=command, on_event=show)
+        results = run_study(config, out, command=command, report_only=report_only, on_event=show)
     _say(results, out, as_json)
 
 

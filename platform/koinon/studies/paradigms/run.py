@@ -26,7 +26,14 @@ OnEvent = Callable[[dict[str, Any]], None]
 Entry = tuple[Setup, Arm, Job]
 
 
-def run_study(study: StudyConfig, out: Path, *, command: str = "", on_event: OnEvent = lambda _: None) -> StudyResults:
+def run_study(
+    study: StudyConfig,
+    out: Path,
+    *,
+    command: str = "",
+    report_only: bool = False,
+    on_event: OnEvent = lambda _: None,
+) -> StudyResults:
     """Do what is missing of a study, then write ``results.json`` and ``report.html``.
 
     An interrupted study goes on where it stopped: measures whose files are there are not taken again, networks go on
@@ -41,6 +48,8 @@ def run_study(study: StudyConfig, out: Path, *, command: str = "", on_event: OnE
         Folder of the study.
     command
         As the report says how to make it again.
+    report_only
+        Sum up what is there and do nothing of what is missing.
     on_event
         Told what happens.
 
@@ -51,12 +60,22 @@ def run_study(study: StudyConfig, out: Path, *, command: str = "", on_event: OnE
     EvaluationError
         K543 nothing could be measured at all.
     """
-    sweep(out)
+    if not report_only:
+        sweep(out)
     setups = []
     for text in study.data:
         setups.append(set_up(text, study, out))
         on_event({"event": "data", "data": setups[-1].name, **setups[-1].facts})
     plan = Plan(study, setups, out)
+    if not report_only:
+        _do_all(plan, study, out, on_event)
+    results = collect(plan, command=command)
+    write_report(out, results)
+    on_event({"event": "done", "jobs": sum(1 for phase in PHASES for _ in plan.jobs(phase))})
+    return results
+
+
+def _do_all(plan: Plan, study: StudyConfig, out: Path, on_event: OnEvent) -> None:
     study_file = out / "study.json"
     write_atomically(study_file, study.model_dump_json(indent=1) + "\n")
     total = sum(1 for phase in PHASES for _ in plan.jobs(phase))
@@ -67,10 +86,6 @@ def run_study(study: StudyConfig, out: Path, *, command: str = "", on_event: OnE
         for together in _batches(entries, study, begun, total, on_event):
             _do(together, study, study_file, on_event)
         begun += len(entries)
-    results = collect(plan, command=command)
-    write_report(out, results)
-    on_event({"event": "done", "jobs": total})
-    return results
 
 
 def _batches(

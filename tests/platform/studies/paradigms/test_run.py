@@ -72,6 +72,16 @@ def test_the_same_call_does_nothing_twice(ran, study):
     assert again.data == results.data
 
 
+def test_what_is_there_can_be_summed_up_without_doing_what_is_missing(ran, study):
+    out, results, _ = ran
+    more = study.model_copy(update={"arms": (*ARMS, "itemknn")})
+    events = []
+    found = run_study(more, out, report_only=True, on_event=events.append)
+    assert {event["event"] for event in events} == {"data", "done"}
+    assert found.data["shop"].arms == results.data["shop"].arms
+    assert found.data["shop"].not_run["itemknn"].startswith("not reached yet")
+
+
 def test_nothing_but_figures_is_left(ran):
     out, _, _ = ran
     assert not list(out.rglob("model"))
