@@ -33,6 +33,7 @@ from koinon.recommenders.fusion.kar import KAR, KARConfig
 from koinon.recommenders.fusion.knowledge import Knowledge, KnowledgeConfig, Questions, write_knowledge
 from koinon.recommenders.llm_as_rs.prompted import said
 from koinon.space import Space, open_space
+from koinon.space.generating import WritingConfig
 
 FILMS = Questions(
     item="In one sentence: what is the film “{titles}” about, and what kind of people like it?",
@@ -50,7 +51,10 @@ SEEDS = (0, 1)
 
 def settings(options: argparse.Namespace) -> KnowledgeConfig:
     record = str(options.out / "written")
-    return KnowledgeConfig(model=options.model, record=record, questions=FILMS, seconds=options.seconds)
+    patient = WritingConfig(no_repeat=4, seconds=3600.0)  # a busy machine must not cut texts short
+    return KnowledgeConfig(
+        model=options.model, record=record, questions=FILMS, seconds=options.seconds, writing=patient
+    )
 
 
 def written(options: argparse.Namespace, space: Space, data: ClickData, titles: list[str]) -> Knowledge:
@@ -194,7 +198,9 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=300)
     parser.add_argument("--people", type=int, default=100)
     parser.add_argument("--arms", help="clicks: some of the arms, by name")
-    parser.add_argument("--seconds", type=float, help="time for writing; the rest stays unknown")
+    parser.add_argument(
+        "--seconds", type=float, help="time for writing; the rest stays unknown, e.g. 0.001: only what is on record"
+    )
     parser.add_argument("--ease", type=Path, help="cold: tuned.json of bench.fusion_pseudo")
     options = parser.parse_args()
     {"write": write, "clicks": clicks, "cold": cold}[options.what](options)
