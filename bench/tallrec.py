@@ -6,7 +6,7 @@
 Films: ml-100k, liked from four stars, the ten events before; the latest 10,000 judgements, by time 8 : 1 : 1. Books:
 Book-Crossing's explicit ratings, liked from six, one drawn judgement of every reader with ten others of theirs drawn;
 readers 8 : 1 : 1. Test and validation are drawn from their parts, training samples from theirs by each seed. All arms
-answer the same test judgements; what is finished stays in DIR. Settings were chosen on validation.
+answer the same test judgements; what is finished stays in DIR.
 """
 
 from __future__ import annotations
