@@ -1,4 +1,4 @@
-"""The audit's figures against fairlearn, aif360, aequitas, statsmodels and SciPy on the same made-up people.
+"""The audit's figures against fairlearn, aif360, statsmodels and SciPy on the same made-up people.
 
     python -m bench.audit_oracles --environment oracles-env
 
@@ -25,7 +25,7 @@ from koinon.fairness.lists import divergence_js, divergence_kl
 from koinon.fairness.moments import moments_of
 from koinon.fairness.verdicts import adjust
 
-LIBRARIES = ("aif360==0.6.1", "aequitas==1.0.0", "fairlearn==0.15.0", "statsmodels==0.15.0")
+LIBRARIES = ("aif360==0.6.1", "fairlearn==0.15.0", "statsmodels==0.15.0")
 ALLOWED = 1e-9
 
 
@@ -71,7 +71,7 @@ def ours(given: dict[str, Any]) -> dict[str, Any]:
         "fairlearn: means by group": means.tolist(),
         "fairlearn: largest difference": means.max() - means.min(),
         "fairlearn: smallest over largest": means.min() / means.max(),
-        **{f"{library}: {said}": every[name] for library in ("fairlearn", "aequitas") for said, name in rates.items()},
+        **{f"fairlearn: {said}": every[name] for said, name in rates.items()},
         "aif360: generalised entropy of values": entropy_of(values, group)[0],
         "aif360: generalised entropy of benefits": benefits[0],
         "aif360: entropy of benefits between groups": benefits[1],

@@ -1,6 +1,6 @@
 """Other libraries' fairness figures on the same people.
 
-Run by bench/audit_oracles.py in an environment that holds aif360, aequitas, fairlearn and statsmodels and knows nothing
+Run by bench/audit_oracles.py in an environment that holds aif360, fairlearn and statsmodels and knows nothing
 of Koinon: a folder with ``given.json``. Writes ``found.json``.
 """
 
@@ -13,7 +13,6 @@ warnings.filterwarnings("ignore")
 
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
-from aequitas.group import Group  # noqa: E402
 from aif360.sklearn import metrics as aif  # noqa: E402
 from fairlearn.metrics import (  # noqa: E402
     MetricFrame,
@@ -41,10 +40,6 @@ def mean(_, predicted):
 frame = MetricFrame(metrics=mean, y_true=np.zeros(len(values)), y_pred=values, sensitive_features=group)
 index = pd.Index(two, name="two")
 truth, said = pd.Series(liked, index=index), pd.Series(listed, index=index)
-table = pd.DataFrame({"score": listed, "label_value": liked, "group": group.astype(str)})
-crossed = Group().get_crosstabs(table)[0].set_index("attribute_value")
-rates = {"predicted": crossed["pprev"], "tpr": crossed["tpr"], "fpr": crossed["fpr"]}
-apart = {name: float(rate.max() - rate.min()) for name, rate in rates.items()}
 found = {
     "fairlearn: means by group": frame.by_group.tolist(),
     "fairlearn: largest difference": frame.difference(),
@@ -63,9 +58,6 @@ found = {
     "aif360: equal opportunity, two groups": abs(
         aif.equal_opportunity_difference(truth, said, prot_attr="two", priv_group=1)
     ),
-    "aequitas: demographic parity": apart["predicted"],
-    "aequitas: equal opportunity": apart["tpr"],
-    "aequitas: equalised odds": max(apart["tpr"], apart["fpr"]),
     "statsmodels: Holm": multipletests(given["p"], method="holm")[1].tolist(),
     "statsmodels: Benjamini and Hochberg": multipletests(given["p"], method="fdr_bh")[1].tolist(),
     "scipy: KL of smoothed shares": [
