@@ -60,7 +60,7 @@ QUESTIONS: tuple[Question, ...] = (
     Question("miscalibration", "distance from a person's own mix of kinds", "lower"),
     Question("reworded", "other words for the same items", "other"),
     Question("cost", "processor time to fit", "other"),
-    Question("latency", "processor time of a request", "other"),
+    Question("latency", "time waited for a list", "other"),
 )
 
 CRITERIA: tuple[Criterion, ...] = (
@@ -124,9 +124,10 @@ CRITERIA: tuple[Criterion, ...] = (
     Criterion(
         "cost",
         "Processor seconds of the last fit and of what came before it (search, early stopping), most memory "
-        "the process held, processor milliseconds from a request to its list, numbers learned; for federated "
+        "the process held, milliseconds waited from a request to its list, numbers learned; for federated "
         "arms bytes that a partner sends in a round.",
-        "One process per arm, threads as stated. Encoding the catalogue is done once for all arms and not "
-        "among it. Processor time is not waiting time; on other machines only the order holds.",
+        "Threads as stated; the peak of memory is begun anew for each arm. Encoding the catalogue is done once "
+        "for all arms and not among it. Other work on the machine lengthens waiting, the 95th percentile most; "
+        "on other machines only the order holds.",
     ),
 )

@@ -36,7 +36,7 @@ class _Record(BaseModel):
 
 
 class Cost(_Record):
-    """What an arm costs; means over seeds. Seconds and milliseconds are processor time."""
+    """What an arm costs; means over seeds. Seconds are processor time, milliseconds are waited for."""
 
     fit_seconds: float | None
     """Of one fit with settled settings."""

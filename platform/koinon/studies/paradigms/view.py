@@ -108,7 +108,7 @@ def _keys(results: StudyResults, shown: Sequence[str]) -> list[tuple[str, str]]:
     ]  # fmt: skip
     found = [
         (str(len(shown)), f"recommenders that ran, {len(results.data)} data sets"),
-        (str(runs), "trainings: every one an own process"),
+        (str(runs), "trainings, each with its own time and memory"),
         (f"{people:,}", "people asked about"),
     ]
     if cold:
