@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import jsonschema
 import pytest
@@ -72,8 +73,9 @@ def test_the_same_call_does_nothing_twice(ran, study):
     assert again.data == results.data
 
 
-def test_what_is_there_can_be_summed_up_without_doing_what_is_missing(ran, study):
-    out, results, _ = ran
+def test_what_is_there_can_be_summed_up_without_doing_what_is_missing(ran, study, tmp_path):
+    whole, results, _ = ran
+    out = shutil.copytree(whole, tmp_path / "study")
     more = study.model_copy(update={"arms": (*ARMS, "itemknn")})
     events = []
     found = run_study(more, out, report_only=True, on_event=events.append)
