@@ -380,6 +380,18 @@ def test_groups_that_cannot_be_compared_give_one_error_and_no_report(
     assert not (folder / RESULTS_FILE).exists()
 
 
+def test_one_value_where_it_is_not_required_costs_that_question_alone(home: Path, conducted: Make) -> None:
+    groups = [
+        {"name": "taste", "values": ["steady", "floating"], "required": False},
+        {"name": "age", "values": ["young", "old"]},
+    ]
+    asked = [{"metric": "ndcg", "group": group, "tolerance": 0.9} for group in ("taste", "age")]
+    results = conducted(planned(home, {"groups": groups, "intersections": [], "primary": asked}))
+    assert named(results, "ndcg", "taste").verdict == "insufficient evidence"
+    assert named(results, "ndcg", "age").verdict == "pass"
+    assert next(group for group in results.groups if group.name == "taste").vanished == ["floating"]
+
+
 def test_too_small_cells_are_struck_out_of_everything_that_is_written(home: Path, conducted: Make) -> None:
     groups = [
         {"name": "taste", "values": ["steady", "roaming"]},

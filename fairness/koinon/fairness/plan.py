@@ -155,7 +155,7 @@ class GroupPlan(Config):
     small: Literal["refuse", "pool", "withhold"] = "refuse"
     """Groups below the minimum cell: an error; one group together; or not shown (then nothing can pass)."""
     required: bool = True
-    """Whether almost nobody declaring the attribute is an error."""
+    """Whether almost nobody declaring the attribute is an error; in a federation also whether one value alone is."""
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:

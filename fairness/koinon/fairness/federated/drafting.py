@@ -126,7 +126,8 @@ def draft_hosted(
     asked: list[dict[str, Any]] = [
         {"name": column, "values": list(values), "small": "withhold"} for column, values in groups.items()
     ]
-    asked.append({"name": "activity", "by": "activity", "bands": list(bands), "small": "withhold"})
+    # nobody has looked who is in which band: that all are in one must not cost the whole audit
+    asked.append({"name": "activity", "by": "activity", "bands": list(bands), "small": "withhold", "required": False})
     return _drafted(
         name, members, asked, federated, releases, kept=kept, tolerance=tolerance, basis=basis, privacy=privacy,
         record=record, language=language,

@@ -217,9 +217,11 @@ def _check(plan: AuditPlan, division: DivisionSums, *, everybody: float) -> None
             f"Group {group.name!r}: of {everybody:,.0f} people almost nobody's is known.",
             "Leave the group out, or set `required = false` in the plan.",
         )
-    if len(division.cells) < 2:
+    if group.required and len(division.cells) < 2:
         raise EvaluationError(
-            "K522", f"Group {group.name!r} has one value: nobody to compare with.", "Leave the group out."
+            "K522",
+            f"Group {group.name!r} has one value: nobody to compare with.",
+            "Leave the group out, or set `required = false` in the plan.",
         )
     small = [cell.label for cell in division.cells if cell.people is None]
     if small and group.small == "refuse":
