@@ -105,7 +105,7 @@ def vectors_of(texts: Sequence[str], arm: str, cache: Path) -> np.ndarray:
     network = TextNetwork(open_encoder(manifest.base), manifest.config)
     settings = manifest.training["settings"]
     rows = network.tokens(texts)
-    network.start_principal(rows, evenness=settings["evenness"], seed=manifest.training["seed"])
+    network.start_principal(network.states(rows), evenness=settings["evenness"])
     return network.encode_tokens(rows)
 
 

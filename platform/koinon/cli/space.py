@@ -87,7 +87,8 @@ def tune(
     found = report["validation"]
     name = f"recall@{settings.recall_at}"
     if found["pairs"]:
-        typer.echo(f"Item-to-item {name} on validation: {found[f'{name} before']:.4f} before, {found[name]:.4f} tuned.")
+        said = ", ".join(f"{stage} {value:.4f}" for stage, value in found[name].items())
+        typer.echo(f"Item-to-item {name} on validation: {said}.")
     typer.echo(f"{report['seconds']:.0f} s. Encoder: tuned:{out}")
 
 
@@ -145,7 +146,8 @@ def _shown(as_json: bool, cut: int) -> Iterator[Callable[[Progress], None]]:
 def _said(progress: Progress, cut: int) -> str:
     value = "" if progress.metric is None else f", recall@{cut} {progress.metric:.4f} (best {progress.best:.4f})"
     minutes, seconds = divmod(round(progress.seconds_left), 60)
+    stage = f"{progress.phase}, " if progress.phase else ""
     return (
-        f"epoch {progress.epoch}/{progress.epochs}: loss {progress.loss:.4f}{value}, "
+        f"{stage}epoch {progress.epoch}/{progress.epochs}: loss {progress.loss:.4f}{value}, "
         f"{progress.rows_per_second:,.1f} pairs/s, at most {minutes}:{seconds:02d} left"
     )

@@ -32,7 +32,6 @@ from koinon.space.tuned.wording import CompressionConfig, Task
 __all__ = ["Asked", "TextNetwork"]
 
 _TOKENS_AT_ONCE = 2048
-_PRINCIPAL_TEXTS = 2048
 _VERSION = 1
 
 Rows = Sequence[Sequence[int]]
@@ -338,26 +337,21 @@ class TextNetwork(nn.Module):
                 given = self._embeddings(chosen[:, None])
         return [tokenizer.decode(tokens) for tokens in written]
 
-    def start_principal(self, rows: Rows, *, evenness: float = 0.5, seed: int = 0) -> None:
+    def start_principal(self, states: NDArray[np.float32], *, evenness: float = 0.5) -> None:
         """Let the projection begin as the principal axes of texts' states, about their mean.
 
         Parameters
         ----------
-        rows
-            From :meth:`tokens`; at most 2,048 of them are read, drawn by ``seed``.
+        states
+            ``float32[texts, width]`` from :meth:`states`.
         evenness
             0 keeps every axis as long as it is, 1 makes all equally long (whitening).
-        seed
-            Of that draw.
         """
         if self.projection is None:
             return
-        if len(rows) > _PRINCIPAL_TEXTS:
-            drawn = np.random.default_rng(seed).choice(len(rows), _PRINCIPAL_TEXTS, replace=False)
-            rows = [rows[place] for place in np.sort(drawn)]
-        states = self.states(rows).astype(np.float64)
-        mean = states.mean(axis=0)
-        values, axes = np.linalg.eigh(np.cov(states - mean, rowvar=False) + 1e-9 * np.eye(len(mean)))
+        given = states.astype(np.float64)
+        mean = given.mean(axis=0)
+        values, axes = np.linalg.eigh(np.cov(given - mean, rowvar=False) + 1e-9 * np.eye(len(mean)))
         values, axes = values[::-1][: self.dimension], axes[:, ::-1][:, : self.dimension]
         scale = np.maximum(values / max(values[0], 1e-12), 1e-6) ** (-evenness / 2)
         map_ = np.zeros((self.dimension, len(mean)))

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from koinon.errors import RecommenderError, SpaceError
-from koinon.recommenders.serial.notellm import LearnerConfig, PairLearner, co_occurrences, contrastive_loss
+from koinon.recommenders.serial.notellm import LearnerConfig, MapConfig, PairLearner, co_occurrences, contrastive_loss
+from koinon.recommenders.serial.notellm.mapping import learn_map
 from koinon.space import open_encoder
 from koinon.space.lora import LoraSettings
 from koinon.space.tuned import CompressionConfig, TextNetwork
@@ -20,7 +21,7 @@ def network_of(folder, **changes):
 
 
 def learner_of(network, shop, **changes):
-    config = LearnerConfig(**{"batch_pairs": 16, "learning_rate": 0.01, **changes})
+    config = LearnerConfig(**{"batch_pairs": 16, "learning_rate": 0.01, "temperature": 0.05, **changes})
     return PairLearner(
         network,
         shop.texts,
@@ -103,16 +104,41 @@ def test_it_learns_what_goes_together(kind, shop, request):
     losses = learner.steps(pairs.left, pairs.right, 20)
     after = learner.network.encode(shop.texts)
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    assert apart(after) > apart(before) + 0.1
+
+
+def apart(vectors):
+    """By how much things of one colour are more alike than others."""
     colour = np.repeat(np.arange(4), 10)
     same = colour[:, None] == colour
     np.fill_diagonal(same, False)
-    other = colour[:, None] != colour
+    alike = vectors @ vectors.T
+    return alike[same].mean() - alike[colour[:, None] != colour].mean()
 
-    def apart(vectors):
-        alike = vectors @ vectors.T
-        return alike[same].mean() - alike[other].mean()
 
-    assert apart(after) > apart(before) + 0.1
+@pytest.mark.parametrize("kind", ["decoder", "bert"])
+def test_the_map_alone_learns_what_goes_together_and_nothing_else_changes(kind, shop, request):
+    learner = learner_of(network_of(request.getfixturevalue(kind)), shop, temperature=0.2)
+    network, pairs = learner.network, co_occurrences(shop)
+    states = network.states(learner.rows)
+    network.start_principal(states)
+    before, state = network.encode(shop.texts), network.shared_state()
+    learn_map(
+        network,
+        states,
+        pairs,
+        learner.ignored,
+        learner.scale,
+        MapConfig(steps=50, learning_rate=0.02),
+        seed=0,
+        validate=None,
+        checkpoint=None,
+        fingerprint="-",
+    )
+    assert apart(network.encode(shop.texts)) > apart(before) + 0.1
+    changed = {name for name, array in network.shared_state().items() if not np.array_equal(array, state[name])}
+    assert changed == {"projection.bias", "projection.weight"}
+    assert learner.scale.item() != pytest.approx(np.log(5))
 
 
 def test_only_what_is_named_shared_changes_and_a_twin_can_adopt_it(bert, shop):

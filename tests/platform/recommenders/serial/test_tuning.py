@@ -10,7 +10,7 @@ from koinon.data import SplitConfig, Tables, make_split
 from koinon.data.tables import EVENT_SCHEMA
 from koinon.errors import RecommenderError
 from koinon.recommenders.conventional import SemanticEASE
-from koinon.recommenders.serial.notellm import LearnerConfig, PairConfig, TuneConfig, tune_space
+from koinon.recommenders.serial.notellm import LearnerConfig, MapConfig, PairConfig, TuneConfig, tune_space
 from koinon.space import CachedSpace, open_encoder
 from koinon.space.lora import LoraSettings
 from koinon.space.tuned import CompressionConfig
@@ -39,7 +39,7 @@ def config_of(folder, **changes):
     return TuneConfig(
         base=f"hf:{folder}",
         compression=CompressionConfig(text_tokens=16, dimension=8, lora=LoraSettings(rank=2, dropout=0.1)),
-        learner=LearnerConfig(batch_pairs=16, learning_rate=0.01),
+        learner=LearnerConfig(batch_pairs=16, learning_rate=0.01, temperature=0.05),
         **{"epoch_pairs": 48, "epochs": 3, "recall_at": 5, "checkpoint_seconds": 0.0, **changes},
     )
 
@@ -116,3 +116,28 @@ def test_it_stops_when_recall_grows_no_more(bert, split):
     tuned = tune_space(split, config)
     assert len(tuned.report["curve"]) == 2
     assert tuned.report["best_epoch"] == 1
+
+
+def test_what_is_worse_than_the_map_alone_is_not_kept(bert, split, tmp_path):
+    ruinous = LearnerConfig(batch_pairs=16, learning_rate=3.0)
+    config = config_of(bert, epochs=1, map=MapConfig(steps=20, every=10)).model_copy(update={"learner": ruinous})
+    tuned = tune_space(split, config, tmp_path / "out")
+    recall = tuned.report["validation"]["recall@5"]
+    assert recall["tuned"] < recall["map"]
+    assert tuned.report["best_epoch"] == 0
+    assert not any(array.any() for name, array in tuned.network.shared_state().items() if "lora_B" in name)
+    without = tune_space(split, config_of(bert, epochs=1, map=None))
+    assert set(without.report["validation"]["recall@5"]) == {"start", "tuned"}
+
+
+def test_a_tuning_killed_while_the_map_learns_goes_on_to_the_same_tensors(bert, split, tmp_path):
+    config = config_of(bert, epochs=1, map=MapConfig(steps=20, every=5))
+    whole = tune_space(split, config, tmp_path / "whole", seed=1)
+
+    def kill(progress):
+        if progress.phase == "map" and progress.epoch == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        tune_space(split, config, tmp_path / "killed", seed=1, on_progress=kill)
+    assert tune_space(split, config, tmp_path / "killed", seed=1).manifest.sha256 == whole.manifest.sha256

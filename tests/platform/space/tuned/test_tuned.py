@@ -279,7 +279,7 @@ def test_a_projection_may_begin_as_principal_axes(decoder):
     texts = [f"{colour} {thing}" for colour in ("red", "blue", "green") for thing in ("pen", "book", "lamp", "cup")]
     rows = network.tokens(texts)
     states = network.states(rows)
-    network.start_principal(rows, evenness=1.0)
+    network.start_principal(states, evenness=1.0)
     with torch.no_grad():
         flat = network.projection(torch.from_numpy(states)).numpy()
     np.testing.assert_allclose(flat.mean(axis=0), 0, atol=1e-2)

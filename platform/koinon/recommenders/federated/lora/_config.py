@@ -33,8 +33,8 @@ class FederatedLoraConfig(SemanticEaseConfig):
     """Items that an item is learned to lie near to, those it goes with most often."""
     batch_pairs: int = Field(default=48, ge=2)
     """Pairs of a step; all other texts of the batch are its negatives."""
-    learning_rate: float = Field(default=1e-3, gt=0.0)
-    temperature: float = Field(default=0.05, gt=0.0)
+    learning_rate: float = Field(default=5e-4, gt=0.0)
+    temperature: float = Field(default=0.2, gt=0.0)
     """At the beginning; each partner learns its own."""
     rounds: int = Field(default=8, ge=1)
     local_steps: int = Field(default=8, ge=1)

@@ -17,7 +17,7 @@ The training core stands alone, for whoever shares what is tuned::
 the learner is made).
 """
 
-from koinon.recommenders.serial.notellm._config import LearnerConfig, PairConfig, TuneConfig
+from koinon.recommenders.serial.notellm._config import LearnerConfig, MapConfig, PairConfig, TuneConfig
 from koinon.recommenders.serial.notellm.learner import PairLearner
 from koinon.recommenders.serial.notellm.losses import contrastive_loss
 from koinon.recommenders.serial.notellm.pairs import Pairs, co_occurrences
@@ -27,6 +27,7 @@ from koinon.recommenders.serial.notellm.tuning import Tuned, tune_space
 __all__ = [
     "ItemPairs",
     "LearnerConfig",
+    "MapConfig",
     "PairConfig",
     "PairLearner",
     "Pairs",

@@ -7,7 +7,7 @@ from pydantic import Field
 from koinon.config import Config
 from koinon.space.tuned import CompressionConfig
 
-__all__ = ["LearnerConfig", "PairConfig", "TuneConfig"]
+__all__ = ["LearnerConfig", "MapConfig", "PairConfig", "TuneConfig"]
 
 
 class PairConfig(Config):
@@ -28,11 +28,11 @@ class LearnerConfig(Config):
 
     batch_pairs: int = Field(default=64, ge=2)
     """Pairs of a batch; every other text of the batch is a negative."""
-    learning_rate: float = Field(default=1e-3, gt=0.0)
+    learning_rate: float = Field(default=5e-4, gt=0.0)
     """AdamW's."""
     weight_decay: float = Field(default=0.0, ge=0.0)
     """Of LoRA and projection."""
-    temperature: float = Field(default=0.05, gt=0.0)
+    temperature: float = Field(default=0.2, gt=0.0)
     """At the beginning; it is learned."""
     alpha: float = Field(default=0.01, ge=0.0)
     """Weight of what the model generates; 0 for contrast alone."""
@@ -51,6 +51,23 @@ class LearnerConfig(Config):
     bytes of the precision) wherever nothing is asked of it: a step then costs the tuned layers alone."""
 
 
+class MapConfig(Config):
+    """How the map alone is learned, before LoRA, on states of the untuned model."""
+
+    steps: int = Field(default=400, ge=1)
+    """At most; each costs a product of matrices, no pass of the model."""
+    every: int = Field(default=25, ge=1)
+    """Steps from one validation to the next."""
+    patience: int = Field(default=4, ge=1)
+    """Validations without a better recall after which it ends."""
+    batch_pairs: int = Field(default=512, ge=2)
+    """Pairs of a batch; every other text of the batch is a negative."""
+    learning_rate: float = Field(default=1e-3, gt=0.0)
+    """AdamW's."""
+    dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
+    """Of a state's numbers."""
+
+
 class TuneConfig(Config):
     """Everything :func:`koinon.recommenders.serial.notellm.tune_space` needs beside the data."""
 
@@ -60,6 +77,8 @@ class TuneConfig(Config):
     """Prompt, length, LoRA, projection."""
     evenness: float = Field(default=0.5, ge=0.0, le=1.0)
     """The projection begins as the principal axes of the catalogue's states: 1 makes them equally long, 0 does not."""
+    map: MapConfig | None = Field(default_factory=MapConfig)
+    """How the projection is learned before LoRA; ``None``: it begins as the principal axes."""
     pairs: PairConfig = Field(default_factory=PairConfig)
     """Which items go together."""
     learner: LearnerConfig = Field(default_factory=LearnerConfig)

@@ -116,7 +116,7 @@ class PairLearner(nn.Module):
         vectors, costs = self._read([self.rows[item] for item in items], asked, below)
         pair = torch.from_numpy(where.astype(np.int64)).to(device).view(2, -1)
         scale = self.scale.exp().clamp(max=_LARGEST_SCALE)
-        found = contrastive_loss(vectors, pair[0], pair[1], scale, self._ignored(items).to(device))
+        found = contrastive_loss(vectors, pair[0], pair[1], scale, self.ignored(items).to(device))
         told = sum(one is not None for one in asked)
         if not told:
             return found
@@ -163,8 +163,8 @@ class PairLearner(nn.Module):
         back = torch.from_numpy(np.argsort(order)).to(vectors[0].device)
         return torch.cat(vectors)[back], torch.cat(costs)[back]
 
-    def _ignored(self, items: Ints) -> Tensor:
-        """``bool[items, items]``: known to go together, or of equal text."""
+    def ignored(self, items: Ints) -> Tensor:
+        """``bool[items, items]``: known to go together, or of equal text; such are no negatives of each other."""
         same = self._text[items][:, None] == self._text[items]
         if self._together is not None:
             same |= self._together[items][:, items].toarray().astype(np.bool_)

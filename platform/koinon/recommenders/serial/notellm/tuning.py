@@ -17,6 +17,7 @@ from koinon.errors import RecommenderError
 from koinon.recommenders.fitting import Course, Progress, fit_network, training_device
 from koinon.recommenders.serial.notellm._config import TuneConfig
 from koinon.recommenders.serial.notellm.learner import PairLearner
+from koinon.recommenders.serial.notellm.mapping import learn_map
 from koinon.recommenders.serial.notellm.pairs import Pairs, co_occurrences
 from koinon.recommenders.serial.notellm.recall import ItemPairs, by_user, held_out_pairs, item_recall
 from koinon.recommenders.store import catalogue_fingerprint
@@ -37,8 +38,9 @@ class Tuned:
     manifest
         What stands in the folder's ``tuned.json``; ``None`` without a folder.
     report
-        JSON-ready: ``pairs``, ``validation`` (pairs, people, recall before and after), ``curve, best_epoch, seconds``
-        and ``pairs_learned_from``.
+        JSON-ready: ``pairs``, ``validation`` (pairs, people, recall at the start, with the map learned, and tuned),
+        ``map_seconds``, ``curve, best_epoch`` (0: nothing was better than the map alone), ``seconds`` and
+        ``pairs_learned_from``.
     """
 
     network: TextNetwork
@@ -57,7 +59,8 @@ def tune_space(
 ) -> Tuned:
     """Tune an encoder to the co-occurrences of a split's training events.
 
-    Stopped early by item-to-item recall on validation; the test set is not touched. Interrupted, the same call goes on
+    The map learns first, alone (:mod:`koinon.recommenders.serial.notellm.mapping`), then it and LoRA together. Both are
+    stopped early by item-to-item recall on validation; the test set is not touched. Interrupted, the same call goes on
     from its last checkpoint to the same tensors.
 
     Parameters
@@ -101,9 +104,29 @@ def tune_space(
         categories=split.train.items["categories"].to_list(),
         seed=seed,
     )
-    network.start_principal(learner.rows, evenness=config.evenness, seed=seed)
     watched = Watched.of(split, pairs, config, seed)
-    before = watched.recall(learner)
+    fingerprint = _fingerprint(split, pairs, network, config, seed)
+    recalls, mapped = dict[str, float](), 0.0
+    states = None if network.projection is None else network.states(learner.rows)
+    if states is not None:
+        network.start_principal(states, evenness=config.evenness)
+    recalls["start"] = reached = watched.recall(learner)
+    if states is not None and config.map is not None:
+        mapped = learn_map(
+            network,
+            states,
+            pairs,
+            learner.ignored,
+            learner.scale,
+            config.map,
+            seed=seed,
+            validate=watched.recall_of if len(watched.pairs) else None,
+            checkpoint=None if folder is None else folder / MAP_CHECKPOINT,
+            fingerprint=fingerprint,
+            on_progress=on_progress,
+        ).seconds
+        recalls["map"] = reached = watched.recall(learner)
+    begun = {name: value.clone() for name, value in learner.state_dict().items()}
     batch = _Batches(pairs, learner, config, seed)
     told = fit_network(
         learner,
@@ -116,9 +139,12 @@ def tune_space(
         device=torch_device,
         validate=(lambda: watched.recall(learner)) if len(watched.pairs) else None,
         checkpoint=None if folder is None else folder / CHECKPOINT,
-        fingerprint=_fingerprint(split, pairs, network, config, seed),
+        fingerprint=fingerprint,
         on_progress=on_progress,
     )
+    worse = told.best is not None and told.best < reached
+    if worse:
+        learner.load_state_dict(begun, strict=False)
     report = {
         "seed": seed,
         "settings": config.model_dump(mode="json"),
@@ -127,11 +153,11 @@ def tune_space(
             "pairs": len(watched.pairs),
             "people": len(np.unique(watched.pairs.user)),
             "candidates": len(watched.items),
-            f"recall@{config.recall_at} before": before if len(watched.pairs) else None,
-            f"recall@{config.recall_at}": told.best,
+            f"recall@{config.recall_at}": {} if told.best is None else {**recalls, "tuned": told.best},
         },
+        "map_seconds": mapped,
         "curve": [vars(epoch) for epoch in told.curve],
-        "best_epoch": told.best_epoch,
+        "best_epoch": 0 if worse else told.best_epoch,
         "seconds": told.seconds,
         "pairs_learned_from": told.rows,
     }
@@ -198,9 +224,13 @@ class Watched:
 
     def recall(self, learner: PairLearner) -> float:
         """Mean over people; 0 where nobody can be asked."""
-        if not len(self.pairs):
-            return 0.0
-        vectors = learner.encode(self.items)
+        return self._recall(learner.encode(self.items)) if len(self.pairs) else 0.0
+
+    def recall_of(self, vectors: NDArray[np.float32]) -> float:
+        """The same of given vectors of all items."""
+        return self._recall(vectors[self.items])
+
+    def _recall(self, vectors: NDArray[np.float32]) -> float:
         pairs = ItemPairs(
             self.pairs.user, *(np.searchsorted(self.items, side).astype(np.int32) for side in self._sides())
         )
@@ -211,7 +241,7 @@ class Watched:
         return self.pairs.query, self.pairs.target
 
 
-CHECKPOINT = "checkpoint"
+CHECKPOINT, MAP_CHECKPOINT = "checkpoint", "checkpoint-map"
 
 
 def data_fingerprint(split: Split, pairs: Pairs) -> str:
@@ -235,5 +265,5 @@ def _check_free(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise RecommenderError("K465", f"{folder} is no folder.", "Name another.")
     there = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    if there and not there & {MANIFEST, CHECKPOINT}:
+    if there and not there & {MANIFEST, CHECKPOINT, MAP_CHECKPOINT}:
         raise RecommenderError("K465", f"{folder} holds other things than a tuned encoder.", "Name a new folder.")
