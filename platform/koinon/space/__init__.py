@@ -6,7 +6,8 @@
 
 from koinon.space.cached import CachedSpace, open_space
 from koinon.space.encoders import DEFAULT_ENCODER, Encoder, open_encoder
+from koinon.space.evened import EvenedSpace
 from koinon.space.neighbours import nearest
 from koinon.space.space import Space
 
-__all__ = ["DEFAULT_ENCODER", "CachedSpace", "Encoder", "Space", "nearest", "open_encoder", "open_space"]
+__all__ = ["DEFAULT_ENCODER", "CachedSpace", "Encoder", "EvenedSpace", "Space", "nearest", "open_encoder", "open_space"]

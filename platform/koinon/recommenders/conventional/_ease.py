@@ -16,7 +16,7 @@ from koinon.recommenders.conventional._linear import LinearConfig, LinearItemMod
 from koinon.recommenders.conventional._prior import encode_wishes, semantic_prior, text_evidence
 from koinon.recommenders.conventional._solve import Matrix, cold_columns, gram_matrix, item_scale, rescale, solve_ease
 from koinon.recommenders.protocol import Request
-from koinon.space import Space
+from koinon.space import EvenedSpace, Space
 
 __all__ = ["EASE", "EaseConfig", "SemanticEASE", "SemanticEaseConfig"]
 
@@ -44,6 +44,9 @@ class SemanticEaseConfig(EaseConfig):
     """Weight of the prior; 0 is plain EASE except on cold columns."""
     neighbours: int = Field(default=50, ge=1)
     """Nearest texts that make an item's prior."""
+    evenness: float | None = Field(default=None, ge=0.0, le=1.0)
+    """Texts are compared about the catalogue's mean, the axes of its spread divided by this power of their length (see
+    :class:`koinon.space.EvenedSpace`); ``None``: as the encoder gives them."""
     cold_threshold: int = Field(default=1, ge=0)
     """Items with fewer training events are scored by the prior alone; 1: those without any; 0: none."""
     cold_weight: float | None = Field(default=None, ge=0.0)
@@ -183,8 +186,9 @@ class SemanticEASE(EASE):
     def _enter(self, space: Space | None, domain: Domain) -> None:
         if space is None:
             raise RecommenderError("K404", f"{self.name} needs a semantic space.", "Open one with koinon.space.")
-        self.space = space
-        self.vectors = np.asarray(space.encode(domain.texts), dtype=np.float32)
+        evenness = self.config.evenness
+        self.space = space if evenness is None else EvenedSpace(space, domain.texts, evenness)
+        self.vectors = np.asarray(self.space.encode(domain.texts), dtype=np.float32)
 
 
 POPULARITY_SHARE = 0.05

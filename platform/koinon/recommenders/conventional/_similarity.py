@@ -15,7 +15,7 @@ from koinon.errors import RecommenderError
 from koinon.recommenders.conventional._popularity import popularity_prior
 from koinon.recommenders.protocol import Request
 from koinon.recommenders.ranking import Ranked, history_matrix
-from koinon.space import Space
+from koinon.space import EvenedSpace, Space
 
 __all__ = ["TextSimilarity", "TextSimilarityConfig"]
 
@@ -27,6 +27,8 @@ class TextSimilarityConfig(Config):
 
     recency: float = Field(default=1.0, gt=0.0, le=1.0)
     """Weight of an item of the history for each later one."""
+    evenness: float | None = Field(default=None, ge=0.0, le=1.0)
+    """As :attr:`koinon.recommenders.conventional.SemanticEaseConfig.evenness`."""
 
 
 class TextSimilarity(Ranked):
@@ -58,6 +60,8 @@ class TextSimilarity(Ranked):
         """
         if space is None:
             raise RecommenderError("K404", f"{self.name} needs a semantic space.", "Open one with koinon.space.")
+        if self.config.evenness is not None:
+            space = EvenedSpace(space, domain.texts, self.config.evenness)
         self.vectors = np.asarray(space.encode(domain.texts), dtype=np.float32)
         self._popularity = popularity_prior(domain, None)
         return self

@@ -21,7 +21,7 @@ from koinon.recommenders.conventional._families import _EaseTrial as EaseTrial
 from koinon.recommenders.conventional._solve import Matrix
 from koinon.recommenders.federated.gram import GramConfig
 from koinon.recommenders.federated.gram_sums import Carried
-from koinon.space import Space
+from koinon.space import EvenedSpace, Space
 
 __all__ = ["reheld", "search"]
 
@@ -85,7 +85,7 @@ def search(
     if start is not None and not others:
         return begin, []
     trials: list[Trial] = []
-    asked = _Asked(split, others, space, rng, rows, ranked)
+    asked = _Asked(split, others, space, rng, rows, ranked, begin.evenness)
 
     def go(from_: GramConfig, axes: tuple[Axis, ...]) -> GramConfig:
         best, tried = descend("federated_gram", from_, axes, asked, budget=100, caution=caution, on_trial=on_trial)
@@ -154,9 +154,12 @@ class _Asked:
         rng: np.random.Generator,
         rows: int,
         ranked: int | None = None,
+        evenness: float | None = None,
     ) -> None:
         prior = None
         if space is not None:
+            if evenness is not None:
+                space = EvenedSpace(space, split.train.texts, evenness)
             prior = semantic_prior(np.asarray(space.encode(split.train.texts), dtype=np.float32))
         users = int((split.validation.main & (np.diff(split.validation.target_indptr) > 0)).sum())
         rounds = 1

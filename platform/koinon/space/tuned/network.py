@@ -24,6 +24,7 @@ from koinon.errors import SpaceError
 from koinon.space.adapters import load_tensors, tensors_of
 from koinon.space.cached import check_texts
 from koinon.space.encoders import Encoder, Progress
+from koinon.space.evened import principal_map
 from koinon.space.lora import with_lora
 from koinon.space.transformer import TransformerEncoder
 from koinon.space.tuned.lower import read_until, started_at
@@ -349,16 +350,10 @@ class TextNetwork(nn.Module):
         """
         if self.projection is None:
             return
-        given = states.astype(np.float64)
-        mean = given.mean(axis=0)
-        values, axes = np.linalg.eigh(np.cov(given - mean, rowvar=False) + 1e-9 * np.eye(len(mean)))
-        values, axes = values[::-1][: self.dimension], axes[:, ::-1][:, : self.dimension]
-        scale = np.maximum(values / max(values[0], 1e-12), 1e-6) ** (-evenness / 2)
-        map_ = np.zeros((self.dimension, len(mean)))
-        map_[: axes.shape[1]] = (axes * scale).T
+        map_, mean = principal_map(states, evenness, self.dimension)
         with torch.no_grad():
-            self.projection.weight.copy_(torch.from_numpy(map_.astype(np.float32)))
-            self.projection.bias.copy_(torch.from_numpy((-map_ @ mean).astype(np.float32)))
+            self.projection.weight.copy_(torch.from_numpy(map_))
+            self.projection.bias.copy_(torch.from_numpy(-map_ @ mean))
 
     def merge(self) -> None:
         """Put LoRA into the weights, for good: the network is then as fast as the untuned one and cannot be trained."""

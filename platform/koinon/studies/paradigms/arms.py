@@ -222,9 +222,20 @@ _ALL: tuple[Arm, ...] = (
         place=Place("feature encoder", "frozen", False), draws=False, reads_texts=True,
     ),
     Arm(
+        "text-similarity-evened", "likeness of texts, evened", "serial: embeddings", "text-similarity",
+        "The same about the catalogue's mean, its long axes shortened.",
+        place=Place("feature encoder", "frozen", False), settings={"evenness": 0.5}, kept="", draws=False,
+        reads_texts=True,
+    ),
+    Arm(
         "semantic-ease", "semantic EASE", "serial: embeddings", "semantic-ease",
         "EASE with the likeness of texts as its prior.",
         place=_ENCODER, tunable=True, draws=False, reads_texts=True,
+    ),
+    Arm(
+        "semantic-ease-evened", "semantic EASE, evened", "serial: embeddings", "semantic-ease",
+        "The same about the catalogue's mean, its long axes shortened.",
+        place=_ENCODER, settings={"evenness": 0.5}, tunable=True, draws=False, reads_texts=True,
     ),
     Arm(
         "semantic-ease-tuned", "semantic EASE, tuned space", "serial: embeddings", "semantic-ease",

@@ -64,4 +64,6 @@ class AdaptersConfig(SemanticEaseConfig):
     def _shares(self) -> Self:
         if self.counts_share + self.semantic_share >= 1:
             raise ValueError("counts_share and semantic_share leave nothing for the factors")
+        if self.evenness is not None:
+            raise ValueError("adapters read vectors as the encoder gives them: leave evenness out")
         return self

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from koinon.recommenders.conventional import SemanticEaseConfig
 from koinon.recommenders.federated.averaging import Weighting
@@ -54,3 +54,9 @@ class FederatedLoraConfig(SemanticEaseConfig):
     """Share of the tuned encoder in the likeness of two texts; the rest is the encoder as it came."""
     private: bool = True
     """Whether texts are read with the private part too."""
+
+    @model_validator(mode="after")
+    def _as_it_came(self) -> Self:
+        if self.evenness is not None:
+            raise ValueError("vectors are read as the encoder gives them: leave evenness out")
+        return self
