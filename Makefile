@@ -37,9 +37,9 @@ protos: $(TEST_ENV)/.installed  ## generate the wire contract's code
 	$(TEST_ENV)/bin/python -m grpc_tools.protoc -Iprotos --grpc_python_out=protos protos/koinon/protos/joining.proto
 
 schema: $(TEST_ENV)/.installed  ## write the schemas of results, studies and audits from the code
-	$(TEST_ENV)/bin/python -c 'from koinon.studies.report.results import schema_text; print(schema_text(), end="")' \
+	$(TEST_ENV)/bin/python -c 'from koinon.studies.report import Results; print(Results.schema_text(), end="")' \
 	  | tee platform/koinon/studies/report/results.schema.json > docs/results.schema.json
-	$(TEST_ENV)/bin/python -c 'from koinon.studies.paradigms.results import schema_text; print(schema_text(), end="")' \
+	$(TEST_ENV)/bin/python -c 'from koinon.studies.paradigms.results import StudyResults; print(StudyResults.schema_text(), end="")' \
 	  | tee platform/koinon/studies/paradigms/study.schema.json > docs/study.schema.json
 	$(TEST_ENV)/bin/python -c 'from koinon.fairness.results import schema_text; print(schema_text(), end="")' \
 	  | tee fairness/koinon/fairness/audit.schema.json > docs/audit.schema.json

@@ -6,15 +6,11 @@ A figure that could not be computed is ``null``, never zero. Every arm that was 
 
 from __future__ import annotations
 
-import json
-from importlib.resources import files
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue
 
-from koinon.config import write_atomically
-from koinon.errors import EvaluationError
+from koinon.studies.document import Document, Record
 from koinon.studies.report.results import Estimate, Gain
 
 __all__ = [
@@ -26,16 +22,10 @@ __all__ = [
     "Finding",
     "Reworded",
     "StudyResults",
-    "schema",
-    "schema_text",
 ]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Cost(_Record):
+class Cost(Record):
     """What an arm costs; means over seeds. Seconds are processor time, milliseconds are waited for."""
 
     fit_seconds: float | None
@@ -55,7 +45,7 @@ class Cost(_Record):
     """What one partner sends in a round, for federated arms."""
 
 
-class Clicks(_Record):
+class Clicks(Record):
     """Chances of clicks on the last tenth of the rows."""
 
     figures: dict[str, Estimate]
@@ -68,7 +58,7 @@ class Clicks(_Record):
     """Over the best conventional click model, of the first seed; ``n``: people."""
 
 
-class Reworded(_Record):
+class Reworded(Record):
     """What other words for the same items change."""
 
     changed: float
@@ -81,7 +71,7 @@ class Reworded(_Record):
     """NDCG with the other words less NDCG with the first."""
 
 
-class ArmResult(_Record):
+class ArmResult(Record):
     """One arm on one data set."""
 
     seeds: list[int]
@@ -107,7 +97,7 @@ class ArmResult(_Record):
     cost: Cost
 
 
-class DataResult(_Record):
+class DataResult(Record):
     """One data set."""
 
     source: str
@@ -127,7 +117,7 @@ class DataResult(_Record):
     """Arm to reason."""
 
 
-class About(_Record):
+class About(Record):
     """What an arm is."""
 
     title: str
@@ -139,7 +129,7 @@ class About(_Record):
     with_conventional: bool | None
 
 
-class Finding(_Record):
+class Finding(Record):
     """Where a paradigm is strong or weak, by a stated rule."""
 
     paradigm: str
@@ -148,8 +138,13 @@ class Finding(_Record):
     text: str
 
 
-class StudyResults(_Record):
+class StudyResults(Document):
     """``results.json``."""
+
+    title = "Koinon study of paradigms"
+    unreadable = ("K541", "`koinon study run` makes it.")
+    malformed = ("K542", "studies")
+    published = ("koinon.studies.paradigms", "study.schema.json")
 
     koinon_version: str
     created: str
@@ -162,53 +157,3 @@ class StudyResults(_Record):
     data: dict[str, DataResult]
     findings: list[Finding]
     versions: dict[str, str]
-
-    def write(self, path: Path) -> None:
-        """Write the document, whole or not at all.
-
-        Raises
-        ------
-        ResourceError
-            K801 the disk is full or the folder cannot be written.
-        """
-        write_atomically(path, self.model_dump_json(indent=1) + "\n")
-
-    @classmethod
-    def read(cls, path: Path) -> StudyResults:
-        """Read and validate a document.
-
-        Raises
-        ------
-        EvaluationError
-            K541 the file cannot be read, K542 it does not follow the schema (names the place).
-        """
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise EvaluationError("K541", f"Cannot read {path}: {error}.", "`koinon study run` makes it.") from error
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"]) or "the document"
-            raise EvaluationError(
-                "K542",
-                f"{path} does not follow the schema of studies: {place}: {first['msg']}.",
-                "It may come from another version of Koinon; run the study again.",
-            ) from error
-
-
-def schema() -> dict[str, Any]:
-    """The published JSON Schema of ``results.json``, as shipped."""
-    loaded: dict[str, Any] = json.loads(
-        files("koinon.studies.paradigms").joinpath("study.schema.json").read_text(encoding="utf-8")
-    )
-    return loaded
-
-
-def schema_text() -> str:
-    """The JSON Schema as the types say it now; the shipped file must equal it."""
-    generated = StudyResults.model_json_schema(mode="serialization")
-    generated["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    generated["title"] = "Koinon study of paradigms"
-    return json.dumps(generated, indent=2, ensure_ascii=False) + "\n"

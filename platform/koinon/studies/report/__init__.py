@@ -6,7 +6,7 @@ The way is: per-user figures (:class:`DemoResults`) → :class:`Results` (means,
 from koinon.studies.report.build import DemoResults, PartnerResult, build_results
 from koinon.studies.report.contents import Sample, SampleItem, SpaceMap
 from koinon.studies.report.render import render, write_report
-from koinon.studies.report.results import Results, schema
+from koinon.studies.report.results import Results
 from koinon.studies.report.space_map import map_space
 
 __all__ = [
@@ -19,6 +19,5 @@ __all__ = [
     "build_results",
     "map_space",
     "render",
-    "schema",
     "write_report",
 ]

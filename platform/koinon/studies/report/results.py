@@ -5,15 +5,11 @@ Every figure a report shows is here. A figure that could not be computed (nobody
 
 from __future__ import annotations
 
-import json
-from importlib.resources import files
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue
 
-from koinon.config import write_atomically
-from koinon.errors import EvaluationError
+from koinon.studies.document import Document, Record
 
 __all__ = [
     "ARMS",
@@ -29,8 +25,6 @@ __all__ = [
     "Partner",
     "Results",
     "Summary",
-    "schema",
-    "schema_text",
 ]
 
 ARMS = ("local", "local_space", "federated_gram", "federated_adapters", "federated", "pooled")
@@ -42,11 +36,7 @@ candidates only; ``cold_users``: at most two events of history; ``long_tail``: t
 ``known_elsewhere``: users who are known at another partner too."""
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Estimate(_Record):
+class Estimate(Record):
     """A mean over users with its 95 % bootstrap interval."""
 
     mean: float | None
@@ -56,7 +46,7 @@ class Estimate(_Record):
     """Users (test requests) the mean is over."""
 
 
-class Gain(_Record):
+class Gain(Record):
     """A paired difference between two arms over the same users."""
 
     relative: float | None
@@ -73,7 +63,7 @@ class Gain(_Record):
     n: int = Field(ge=0)
 
 
-class Counts(_Record):
+class Counts(Record):
     """How large a partner is, after the caps."""
 
     users: int = Field(ge=0)
@@ -89,7 +79,7 @@ class Counts(_Record):
     users_before_caps: int | None = None
 
 
-class Partner(_Record):
+class Partner(Record):
     """One partner's figures."""
 
     domain: str
@@ -111,7 +101,7 @@ class Partner(_Record):
     """NDCG@10 of a random order among cold candidates."""
 
 
-class Aim(_Record):
+class Aim(Record):
     """Something the study set out to reach."""
 
     name: str
@@ -122,7 +112,7 @@ class Aim(_Record):
     """``null``: it could not be measured (partners missing)."""
 
 
-class Summary(_Record):
+class Summary(Record):
     """What came of it over all partners."""
 
     headline: str
@@ -134,7 +124,7 @@ class Summary(_Record):
     aims: list[Aim]
 
 
-class Curve(_Record):
+class Curve(Record):
     """One partner's validation NDCG@10 over the rounds of one federated recommender."""
 
     partner: str
@@ -145,7 +135,7 @@ class Curve(_Record):
     """Validation NDCG@10 of arms that do not depend on rounds, e.g. ``local_space``."""
 
 
-class Egress(_Record):
+class Egress(Record):
     """What left one partner, from its egress log."""
 
     messages: int = Field(ge=0)
@@ -154,7 +144,7 @@ class Egress(_Record):
     """Bytes by kind of message."""
 
 
-class Federation(_Record):
+class Federation(Record):
     """How the federation ran."""
 
     mode: Literal["simulation", "processes"]
@@ -172,7 +162,7 @@ class Federation(_Record):
     """Partner to rounds it missed."""
 
 
-class GroupRow(_Record):
+class GroupRow(Record):
     """One group of one partner's users under one declared attribute."""
 
     partner: str
@@ -185,8 +175,13 @@ class GroupRow(_Record):
     suppressed: bool = False
 
 
-class Results(_Record):
+class Results(Document):
     """``results.json``."""
+
+    title = "Koinon results"
+    unreadable = ("K510", "Run `koinon demo` to make it.")
+    malformed = ("K511", "results")
+    published = ("koinon.studies.report", "results.schema.json")
 
     koinon_version: str
     created: str
@@ -207,53 +202,3 @@ class Results(_Record):
     """Seconds by step."""
     versions: dict[str, str] = Field(default_factory=dict)
     """Versions of the libraries that matter for reproducing it."""
-
-    def write(self, path: Path) -> None:
-        """Write the document, whole or not at all.
-
-        Raises
-        ------
-        ResourceError
-            K801 the disk is full or the folder cannot be written.
-        """
-        write_atomically(path, self.model_dump_json(indent=1) + "\n")
-
-    @classmethod
-    def read(cls, path: Path) -> Results:
-        """Read and validate a document.
-
-        Raises
-        ------
-        EvaluationError
-            K510 the file cannot be read, K511 it does not follow the schema (names the place).
-        """
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise EvaluationError("K510", f"Cannot read {path}: {error}.", "Run `koinon demo` to make it.") from error
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"]) or "the document"
-            raise EvaluationError(
-                "K511",
-                f"{path} does not follow the schema of results: {place}: {first['msg']}.",
-                "It may come from another version of Koinon; run the study again.",
-            ) from error
-
-
-def schema() -> dict[str, Any]:
-    """The published JSON Schema, as shipped with the package (``docs/results.schema.json`` is the same file)."""
-    loaded: dict[str, Any] = json.loads(
-        files("koinon.studies.report").joinpath("results.schema.json").read_text(encoding="utf-8")
-    )
-    return loaded
-
-
-def schema_text() -> str:
-    """The JSON Schema as the types say it now; the shipped file must equal it."""
-    generated = Results.model_json_schema(mode="serialization")
-    generated["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    generated["title"] = "Koinon results"
-    return json.dumps(generated, indent=2, ensure_ascii=False) + "\n"

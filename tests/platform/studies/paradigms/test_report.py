@@ -14,7 +14,7 @@ from koinon.evaluation import bootstrap_mean, holm, paired_gain
 from koinon.studies.paradigms.criteria import CRITERIA
 from koinon.studies.paradigms.findings import find
 from koinon.studies.paradigms.render import render
-from koinon.studies.paradigms.results import About, ArmResult, Cost, DataResult, StudyResults, schema_text
+from koinon.studies.paradigms.results import About, ArmResult, Cost, DataResult, StudyResults
 from koinon.studies.paradigms.scatter import Point, scatter
 from koinon.studies.paradigms.statistics import compared
 
@@ -91,7 +91,7 @@ class Outline(HTMLParser):
 
 def test_the_published_schema_is_the_one_of_the_types():
     how = "Run: make schema"
-    assert DOCS.read_text(encoding="utf-8") == schema_text(), how
+    assert DOCS.read_text(encoding="utf-8") == StudyResults.schema_text(), how
 
 
 def test_every_element_is_closed_and_nothing_is_requested_or_run(page):

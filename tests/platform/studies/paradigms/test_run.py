@@ -11,7 +11,6 @@ import pytest
 from koinon.cli.main import run as run_cli
 from koinon.errors import EvaluationError
 from koinon.studies.paradigms import StudyConfig, StudyResults, run_study
-from koinon.studies.paradigms.results import schema, schema_text
 
 ARMS = ("popularity", "ease", "semantic-ease", "logistic", "prompted")
 
@@ -93,10 +92,10 @@ def test_nothing_but_figures_is_left(ran):
 
 def test_results_follow_the_published_schema_and_read_back(ran):
     out, results, _ = ran
-    jsonschema.validate(json.loads((out / "results.json").read_text(encoding="utf-8")), schema())
+    jsonschema.validate(json.loads((out / "results.json").read_text(encoding="utf-8")), StudyResults.published_schema())
     assert StudyResults.read(out / "results.json").data == results.data
     assert StudyResults.model_validate_json(results.model_dump_json()) == results
-    assert schema() == json.loads(schema_text())
+    assert StudyResults.published_schema() == json.loads(StudyResults.schema_text())
 
 
 def test_no_path_and_no_user_stands_in_what_is_given_away(ran, study):

@@ -10,9 +10,8 @@ import polars as pl
 import pytest
 
 from koinon.errors import EvaluationError
-from koinon.studies.report import DemoResults, Results, build_results, schema
+from koinon.studies.report import DemoResults, Results, build_results
 from koinon.studies.report.build import group_rows
-from koinon.studies.report.results import schema_text
 
 DOCS = Path(__file__).parents[4] / "docs" / "results.schema.json"
 
@@ -23,14 +22,14 @@ def results(demo_results: DemoResults) -> Results:
 
 
 def test_the_published_schema_is_the_one_of_the_types():
-    how = "Run: python -c 'from koinon.studies.report.results import schema_text; print(schema_text(), end=\"\")'"
-    assert DOCS.read_text(encoding="utf-8") == schema_text(), how
-    assert schema() == json.loads(schema_text()), how
+    how = "Run: python -c 'from koinon.studies.report import Results; print(Results.schema_text(), end=\"\")'"
+    assert DOCS.read_text(encoding="utf-8") == Results.schema_text(), how
+    assert Results.published_schema() == json.loads(Results.schema_text()), how
 
 
 def test_a_written_document_follows_the_schema_and_reads_back_as_it_was(results: Results, tmp_path: Path):
     results.write(tmp_path / "results.json")
-    jsonschema.validate(json.loads((tmp_path / "results.json").read_text(encoding="utf-8")), schema())
+    jsonschema.validate(json.loads((tmp_path / "results.json").read_text(encoding="utf-8")), Results.published_schema())
     assert Results.read(tmp_path / "results.json") == results
 
 
