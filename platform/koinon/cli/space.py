@@ -52,7 +52,7 @@ def tune(
         Path | None, typer.Option("--config", "-c", help="Settings, a TOML file; without it the defaults.")
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, help="At most so many, whatever --config says.")
+        int | None, typer.Option("--epochs", min=0, help="At most so many, whatever --config says; 0: the map alone.")
     ] = None,
     protocol: Protocol = "auto",
     minimum_item_events: MinimumItemEvents = 2,

@@ -85,8 +85,8 @@ class TuneConfig(Config):
     """How pairs are learned from."""
     epoch_pairs: int = Field(default=4096, ge=2)
     """Pairs from one validation to the next, drawn anew each time."""
-    epochs: int = Field(default=10, ge=1)
-    """Such epochs at most."""
+    epochs: int = Field(default=10, ge=0)
+    """Such epochs at most; 0: the map alone is learned, in seconds, and nothing inside the model is tuned."""
     patience: int = Field(default=2, ge=1)
     """Validations without a better recall after which it ends."""
     recall_at: int = Field(default=100, ge=1)

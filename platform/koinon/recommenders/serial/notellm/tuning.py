@@ -143,6 +143,8 @@ def tune_space(
         on_progress=on_progress,
     )
     worse = told.best is not None and told.best < reached
+    if told.best is not None:
+        recalls["tuned"] = told.best
     if worse:
         learner.load_state_dict(begun, strict=False)
     report = {
@@ -153,7 +155,7 @@ def tune_space(
             "pairs": len(watched.pairs),
             "people": len(np.unique(watched.pairs.user)),
             "candidates": len(watched.items),
-            f"recall@{config.recall_at}": {} if told.best is None else {**recalls, "tuned": told.best},
+            f"recall@{config.recall_at}": recalls if len(watched.pairs) else {},
         },
         "map_seconds": mapped,
         "curve": [vars(epoch) for epoch in told.curve],
