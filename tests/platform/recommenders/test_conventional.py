@@ -131,6 +131,11 @@ def test_semantic_ease_is_the_designs_formula_with_the_prior_alone_on_cold_items
     np.testing.assert_allclose(model.weights, expected, atol=1e-6)
 
 
+def test_weights_lie_in_rows_so_that_one_request_copies_no_matrix(shop, word_space):
+    for kind in (EASE, SemanticEASE):
+        assert fitted(kind, shop, word_space).weights.flags.c_contiguous
+
+
 def test_the_space_ranks_items_nobody_has_taken(shop, word_space):
     kwargs = {"slices": ("cold_among_cold",)}
     semantic = evaluate(fitted(SemanticEASE, shop, word_space), shop.train, shop.test, **kwargs)

@@ -58,7 +58,8 @@ class LinearItemModel(Ranked):
 
     def adopt(self, weights: Scores | csr_matrix, domain: Domain) -> Self:
         """Take these weights as fitted on ``domain``."""
-        self.weights = weights
+        # rows lie together: a sparse history times columns would copy the whole matrix at every request
+        self.weights = weights if isinstance(weights, csr_matrix) else np.ascontiguousarray(weights)
         self.popularity = popularity_prior(domain, self.config.half_life_days, self.config.window_days)
         return self
 
