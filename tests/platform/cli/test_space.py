@@ -66,10 +66,14 @@ def test_a_space_is_tuned_read_and_writes_tags(shop_folder, decoder, tmp_path, c
     tune = ["space", "tune", str(shop_folder), "-b", f"hf:{decoder}", "-c", str(config), "-o", str(out), "--json"]
     assert run([*tune, "--epochs", "1"]) == 0
     *epochs, report = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["epoch"] for line in epochs] == [1]
-    assert epochs[0]["rows_per_second"] > 0
+    phases = [line["phase"] for line in epochs]
+    assert phases == ["map"] * (len(epochs) - 1) + [""]
+    assert [line["epoch"] for line in epochs] == [*range(1, len(epochs)), 1]
+    assert len(epochs) > 1
+    assert epochs[-1]["rows_per_second"] > 0
     assert report["pairs"] > 0
-    assert 0 <= report["validation"]["recall@5"] <= 1
+    assert set(report["validation"]["recall@5"]) == {"start", "map", "tuned"}
+    assert all(0 <= value <= 1 for value in report["validation"]["recall@5"].values())
     assert (
         run(["encode", str(shop_folder), "--encoder", f"tuned:{out}", "--cache-dir", str(tmp_path / "v"), "--json"])
         == 0
