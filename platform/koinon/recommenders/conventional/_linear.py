@@ -135,7 +135,7 @@ class LinearItemModel(Ranked):
         """Adopt what an equal recommender learned on ``domain``'s catalogue."""
         self.popularity = state["popularity"].astype(np.float32)
         if "weights" in state:
-            self.weights = state["weights"].astype(np.float32, copy=False)
+            self.weights = np.ascontiguousarray(state["weights"], dtype=np.float32)
         else:
             parts = (
                 state["data"].astype(np.float32),
