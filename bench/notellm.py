@@ -37,10 +37,8 @@ from koinon.recommenders.serial.notellm import ItemPairs, TuneConfig, co_occurre
 from koinon.recommenders.serial.notellm import tune_space as tune
 from koinon.recommenders.serial.notellm.recall import by_user
 from koinon.space import open_encoder, open_space
-from koinon.space.tuned import TextNetwork, read_tuned
+from koinon.space.tuned import network_over, read_tuned
 
-RARE = 3
-"""A target with at most so many training events is rare, one without any is cold."""
 CUTS = (10, 100)
 SPLIT = SplitConfig(protocol="holdout", cold_items=0.05)
 
@@ -102,11 +100,10 @@ def vectors_of(texts: Sequence[str], arm: str, cache: Path) -> np.ndarray:
     if not arm.startswith("start:"):
         return open_space(arm, cache).encode(texts)
     _, manifest = read_tuned(Path(arm.removeprefix("start:")))
-    network = TextNetwork(open_encoder(manifest.base), manifest.config)
-    settings = manifest.training["settings"]
-    rows = network.tokens(texts)
-    network.start_principal(network.states(rows), evenness=settings["evenness"])
-    return network.encode_tokens(rows)
+    network = network_over(open_encoder(manifest.base), manifest.config)
+    states = network.read(texts)
+    network.start_principal(states, evenness=manifest.training["settings"]["evenness"])
+    return network.mapped(states)
 
 
 def measure(asked: argparse.Namespace) -> None:
@@ -118,7 +115,7 @@ def measure(asked: argparse.Namespace) -> None:
     counts = split.train.item_counts
     parts = {
         "all": np.ones(len(found), dtype=np.bool_),
-        "rare": (counts[found.target] <= RARE) & (counts[found.target] > 0),
+        "rare": (counts[found.target] <= asked.rare) & (counts[found.target] > 0),
         "cold": counts[found.target] == 0,
     }
     arms = [*asked.frozen.split(","), *(f"start:{folder}" for folder in asked.tuned)]
@@ -224,8 +221,9 @@ def main() -> None:
     parser.add_argument("what", choices=("tune", "measure", "languages", "speed"))
     parser.add_argument("--dataset", choices=("office", "books"), default="office")
     parser.add_argument("--bench-data", type=Path, help="folder of the further public sets, for office")
-    parser.add_argument("--items", type=int, default=6000, help="of Book-Crossing, the most read")
-    parser.add_argument("--users", type=int, default=4000, help="of Book-Crossing")
+    parser.add_argument("--items", type=int, default=20_000, help="of Book-Crossing, the most read")
+    parser.add_argument("--users", type=int, default=None, help="of Book-Crossing at most; default: all")
+    parser.add_argument("--rare", type=int, default=3, help="training events of a rare target at most; none: cold")
     parser.add_argument("--people", type=int, default=None, help="asked about at most")
     parser.add_argument("--rows", choices=("validation", "test"), default="validation")
     parser.add_argument("--base", default=None)

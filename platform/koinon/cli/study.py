@@ -63,9 +63,6 @@ def run(
         int, typer.Option("--budget", min=0, help="Trials on validation per arm without kept settings; 0: defaults.")
     ] = 8,
     encoder: Annotated[str, typer.Option("--encoder", help="Gives texts their vectors.")] = "use-multilingual",
-    tuned: Annotated[
-        str | None, typer.Option("--tuned", help="An encoder that was trained on behaviour (NoteLLM): URI or folder.")
-    ] = None,
     model: Annotated[
         str | None, typer.Option("--model", help="A decoder language model, hf:NAME or gguf:FILE.")
     ] = None,
@@ -101,7 +98,6 @@ def run(
             "settings": settings,
             "budget": budget,
             "encoder": encoder,
-            "tuned": tuned,
             "model": model,
             "max_items": max_items,
             "max_users": max_users,

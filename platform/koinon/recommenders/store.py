@@ -42,6 +42,7 @@ REGISTRY: dict[str, str] = {
     "sasrec": "koinon.recommenders.sequential:SASRec",
     "hstu": "koinon.recommenders.sequential:HSTU",
     "generative": "koinon.recommenders.sequential:Generative",
+    "notellm": "koinon.recommenders.serial.notellm:NoteLLM",
     "prompted": "koinon.recommenders.llm_as_rs.prompted:PromptedRanker",
     "unisrec": "koinon.recommenders.fusion.feature_encoder:UniSRec",
     "gated": "koinon.recommenders.fusion.scoring:Gated",

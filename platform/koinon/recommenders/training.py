@@ -68,7 +68,7 @@ def build(name: str, config: Config | None = None) -> Recommender:
 
 def reads_texts(name: str, settings: Mapping[str, Any]) -> bool:
     """Whether a recommender of :data:`TRAINABLE` needs a semantic space with these settings."""
-    if name in ("kar", "asking") or settings.get("judge") == "similarity":
+    if name in ("kar", "asking", "notellm") or settings.get("judge") == "similarity":
         return True
     if name == "gated" and (settings["source"] == "similarity" or settings["rare_candidates"]):
         return True

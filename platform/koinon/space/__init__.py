@@ -9,5 +9,16 @@ from koinon.space.encoders import DEFAULT_ENCODER, Encoder, open_encoder
 from koinon.space.evened import EvenedSpace
 from koinon.space.neighbours import nearest
 from koinon.space.space import Space
+from koinon.space.view import SpaceView
 
-__all__ = ["DEFAULT_ENCODER", "CachedSpace", "Encoder", "EvenedSpace", "Space", "nearest", "open_encoder", "open_space"]
+__all__ = [
+    "DEFAULT_ENCODER",
+    "CachedSpace",
+    "Encoder",
+    "EvenedSpace",
+    "Space",
+    "SpaceView",
+    "nearest",
+    "open_encoder",
+    "open_space",
+]

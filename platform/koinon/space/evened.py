@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from koinon.space.cached import CachedSpace
 from koinon.space.space import Space
+from koinon.space.view import SpaceView
 
 __all__ = ["EvenedSpace", "principal_map"]
 
@@ -50,7 +50,7 @@ def principal_map(vectors: Floats, evenness: float, dimension: int | None = None
     return turned.astype(np.float32), mean.astype(np.float32)
 
 
-class EvenedSpace:
+class EvenedSpace(SpaceView):
     """A space turned and stretched by what one catalogue's texts are like.
 
     Parameters
@@ -64,19 +64,13 @@ class EvenedSpace:
     """
 
     def __init__(self, space: Space, texts: Sequence[str], evenness: float) -> None:
-        self.space = space
-        self._map, self._mean = principal_map(space.encode(texts), evenness)
-        self.dimension = space.dimension
+        map_, mean = principal_map(space.encode(texts), evenness)
         digest = hashlib.sha256(f"{space.fingerprint}\0{evenness!r}".encode())
         for text in texts:
             digest.update(b"\0" + text.encode("utf-8", "replace"))
-        self.fingerprint = digest.hexdigest()
 
-    def encode(self, texts: Sequence[str], *, remember: bool = True) -> Floats:
-        """Return ``float32[texts, dimension]``, rows of L2 norm 1; ``remember`` as for a cached space."""
-        space = self.space
-        vectors = space.encode(texts, remember=remember) if isinstance(space, CachedSpace) else space.encode(texts)
-        turned = (vectors - self._mean) @ self._map.T
-        norms = np.linalg.norm(turned, axis=1, keepdims=True)
-        unit: Floats = (turned / np.maximum(norms, np.finfo(np.float32).tiny)).astype(np.float32)
-        return unit
+        def turn(vectors: Floats) -> Floats:
+            turned: Floats = np.asarray((vectors - mean) @ map_.T, dtype=np.float32)
+            return turned
+
+        super().__init__(space, turn, space.dimension, digest.hexdigest())

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_matrix, csr_matrix
 
-from koinon.space import CachedSpace, EvenedSpace, Space, nearest
+from koinon.space import CachedSpace, Space, SpaceView, nearest
 
 __all__ = ["encode_wishes", "nearest_texts", "semantic_prior", "text_evidence"]
 
@@ -46,7 +46,7 @@ def text_evidence(texts: Vectors, vectors: Vectors) -> csr_matrix:
 
 def encode_wishes(space: Space, texts: Sequence[str]) -> Vectors:
     """Encode what a person typed, ``float32[texts, dimension]``; it is not written to any cache."""
-    return space.encode(texts, remember=False) if isinstance(space, CachedSpace | EvenedSpace) else space.encode(texts)
+    return space.encode(texts, remember=False) if isinstance(space, CachedSpace | SpaceView) else space.encode(texts)
 
 
 def nearest_texts(

@@ -13,8 +13,8 @@ from pydantic import Field
 from koinon.config import Config
 from koinon.data import Domain
 from koinon.errors import RecommenderError
+from koinon.recommenders.base import build_base
 from koinon.recommenders.conventional import encode_wishes
-from koinon.recommenders.fusion._common import build_base
 from koinon.recommenders.fusion.knowledge import Knowledge, KnowledgeConfig, knowledge_of
 from koinon.recommenders.fusion.place import Place
 from koinon.recommenders.protocol import Request

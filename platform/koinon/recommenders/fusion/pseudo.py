@@ -19,9 +19,9 @@ from scipy.sparse import csr_matrix
 from koinon.config import Config
 from koinon.data import Domain
 from koinon.errors import RecommenderError
+from koinon.recommenders.base import build_base
 from koinon.recommenders.conventional import EASE, IALS, SemanticEASE, gram_matrix
 from koinon.recommenders.conventional._ials import solve_rows
-from koinon.recommenders.fusion._common import build_base
 from koinon.recommenders.fusion.audience import Judge, PseudoEvents, audience
 from koinon.recommenders.fusion.place import Place
 from koinon.recommenders.llm_as_rs.prompted import Wording

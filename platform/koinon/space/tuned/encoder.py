@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from koinon.errors import SpaceError
 from koinon.space.encoders import Encoder, EncoderUri, Progress, hash_files, reopen
 from koinon.space.tuned.folder import read_manifest, read_tuned
+from koinon.space.tuned.mapped import MappedNetwork
 from koinon.space.tuned.network import TextNetwork, batches
 from koinon.space.tuned.wording import Task
 
@@ -66,7 +67,7 @@ class TunedEncoder:
         return hash_files([], "tuned", _VERSION, made.base_fingerprint, made.config.model_dump_json(), made.sha256)
 
     @cached_property
-    def network(self) -> TextNetwork:
+    def network(self) -> MappedNetwork:
         """The network, merged, in evaluation mode."""
         network, _ = read_tuned(self.folder, base=self._base, device=self.device)
         network.eval()
@@ -101,7 +102,7 @@ class TunedEncoder:
             K319 the model is no decoder.
         """
         network = self.network
-        if not network.decodes:
+        if not isinstance(network, TextNetwork) or not network.decodes:
             raise SpaceError("K319", f"`{self.uri}` is an encoder model and writes no tags.", "Tune a decoder.")
         with self._lock, torch.inference_mode():
             rows, question = network.tokens(texts), network.question(task)

@@ -22,14 +22,14 @@ from safetensors.numpy import save as dump_arrays
 from koinon.config import Config, write_atomically
 from koinon.errors import SpaceError
 from koinon.space.encoders import Encoder, open_encoder, parse_uri
-from koinon.space.transformer import TransformerEncoder
-from koinon.space.tuned.network import TextNetwork
+from koinon.space.tuned.mapped import MappedNetwork
+from koinon.space.tuned.network import network_over
 from koinon.space.tuned.wording import CompressionConfig
 
 __all__ = ["MANIFEST", "Manifest", "read_tuned", "save_tuned"]
 
 MANIFEST = "tuned.json"
-FORMAT = "koinon-tuned-1"
+FORMAT = "koinon-tuned-2"
 
 
 class Manifest(Config):
@@ -52,7 +52,7 @@ class Manifest(Config):
 
 
 def save_tuned(
-    network: TextNetwork, folder: Path, *, data: str = "", training: dict[str, Any] | None = None
+    network: MappedNetwork, folder: Path, *, data: str = "", training: dict[str, Any] | None = None
 ) -> Manifest:
     """Keep what is tuned; an older one in the folder is replaced.
 
@@ -75,7 +75,7 @@ def save_tuned(
     target = folder / f"tensors-{digest[:16]}.safetensors"
     manifest = Manifest(
         base=_absolute(network.uri),
-        base_fingerprint=network.files.fingerprint,
+        base_fingerprint=network.encoder.fingerprint,
         config=network.config,
         tensors=target.name,
         sha256=digest,
@@ -108,7 +108,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise SpaceError("K315", f"No tuned encoder can be read from {path}: {reason}.", _AGAIN) from error
 
 
-def read_tuned(folder: Path, *, base: str | None = None, device: str = "cpu") -> tuple[TextNetwork, Manifest]:
+def read_tuned(folder: Path, *, base: str | None = None, device: str = "cpu") -> tuple[MappedNetwork, Manifest]:
     """Bring back what :func:`save_tuned` kept, ready to be trained further.
 
     Parameters
@@ -128,14 +128,14 @@ def read_tuned(folder: Path, *, base: str | None = None, device: str = "cpu") ->
     """
     manifest = read_manifest(folder)
     encoder = _base(manifest, base, device, folder)
-    network = TextNetwork(encoder, manifest.config)
+    network = network_over(encoder, manifest.config)
     _adopt(network, folder, manifest)
     return network, manifest
 
 
-def _base(manifest: Manifest, base: str | None, device: str, folder: Path) -> TransformerEncoder:
+def _base(manifest: Manifest, base: str | None, device: str, folder: Path) -> Encoder:
     try:
-        encoder: Encoder = open_encoder(base or manifest.base, device=device)
+        encoder = open_encoder(base or manifest.base, device=device)
     except SpaceError as error:
         if error.code != "K302" or base is not None:
             raise
@@ -144,7 +144,7 @@ def _base(manifest: Manifest, base: str | None, device: str, folder: Path) -> Tr
             error.message,
             f"Say where the model lies: `tuned:{folder}?base=gguf:<file>` or `?base=hf:<folder>`.",
         ) from error
-    if not isinstance(encoder, TransformerEncoder) or encoder.fingerprint != manifest.base_fingerprint:
+    if encoder.fingerprint != manifest.base_fingerprint:
         raise SpaceError(
             "K317",
             f"{folder} was tuned on other weights, another tokenizer or another precision than those of "
@@ -154,7 +154,7 @@ def _base(manifest: Manifest, base: str | None, device: str, folder: Path) -> Tr
     return encoder
 
 
-def _adopt(network: TextNetwork, folder: Path, manifest: Manifest) -> None:
+def _adopt(network: MappedNetwork, folder: Path, manifest: Manifest) -> None:
     path = folder / Path(manifest.tensors).name
     try:
         content = path.read_bytes()

@@ -7,8 +7,7 @@ be asked for a category or tags. An encoder model has no prompt and asks nothing
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,19 +20,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from koinon.errors import SpaceError
-from koinon.space.adapters import load_tensors, tensors_of
 from koinon.space.cached import check_texts
 from koinon.space.encoders import Encoder, Progress
-from koinon.space.evened import principal_map
 from koinon.space.lora import with_lora
 from koinon.space.transformer import TransformerEncoder
 from koinon.space.tuned.lower import read_until, started_at
+from koinon.space.tuned.mapped import MappedNetwork
 from koinon.space.tuned.wording import CompressionConfig, Task
 
-__all__ = ["Asked", "TextNetwork"]
+__all__ = ["Asked", "TextNetwork", "network_over"]
 
 _TOKENS_AT_ONCE = 2048
-_VERSION = 1
 
 Rows = Sequence[Sequence[int]]
 
@@ -46,11 +43,10 @@ class Asked:
     answer: Sequence[int]
 
 
-class TextNetwork(nn.Module):
-    """Texts to unit vectors, differentiable in LoRA, projection and the word's embedding.
+class TextNetwork(MappedNetwork):
+    """Texts to unit vectors, differentiable in LoRA, the map and the word's embedding.
 
-    The names follow :class:`koinon.space.lora.LoraEncoder`: ``uri, dimension, fingerprint, embed, encode, shared_names,
-    shared_state, load_shared``. The encoder's network is changed in place: open another for the untuned vectors.
+    The encoder's network is changed in place: open another for the untuned vectors.
 
     Parameters
     ----------
@@ -66,28 +62,20 @@ class TextNetwork(nn.Module):
     """
 
     def __init__(self, encoder: Encoder, config: CompressionConfig | None = None) -> None:
-        super().__init__()
         if not isinstance(encoder, TransformerEncoder):
             raise SpaceError(
-                "K318", f"Encoder `{encoder.uri}` cannot be tuned.", "Take `minilm-english`, `hf:` or `gguf:`."
+                "K318",
+                f"Encoder `{encoder.uri}` cannot be tuned inside.",
+                "Take `minilm-english`, `hf:` or `gguf:`; or learn a map over it alone (epochs = 0).",
             )
-        self.files, self.config = encoder, config or CompressionConfig()
-        self.uri, self.device = encoder.uri, encoder.device
-        self.decodes = encoder.decodes
+        super().__init__(encoder, config)
+        self.files, self.decodes = encoder, encoder.decodes
         self._head: list[nn.Module] = []  # a list, so that frozen weights are none of this module's
         backbone = self._open()
         self.tuned = with_lora(backbone, self.config.lora, named=encoder.uri)
         self._backbone = [backbone]
         self._precision = next(backbone.parameters()).dtype
         self._mixed = self._precision in (torch.bfloat16, torch.float16)
-        width = encoder.dimension
-        self.dimension = self.config.dimension or width
-        with torch.random.fork_rng():
-            torch.manual_seed(self.config.lora.seed)
-            self.projection = nn.Linear(width, self.dimension, device=self.device) if self.config.dimension else None
-            if self.projection is not None:
-                nn.init.orthogonal_(self.projection.weight)
-                nn.init.zeros_(self.projection.bias)
         self.word = nn.Parameter(self._first_word()) if self.decodes else None
 
     def train(self, mode: bool = True) -> TextNetwork:
@@ -120,26 +108,6 @@ class TextNetwork(nn.Module):
         backbone: Any = self._backbone[0]
         found: Tensor = backbone.get_input_embeddings()(tokens)
         return found
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 (hex) over the model's fingerprint, the settings and what is tuned as it is now."""
-        digest = hashlib.sha256(f"{_VERSION}\0{self.files.fingerprint}\0{self.config.model_dump_json()}".encode())
-        for name, tensor in self.shared_state().items():
-            digest.update(name.encode() + tensor.tobytes())
-        return digest.hexdigest()
-
-    def shared_names(self) -> tuple[str, ...]:
-        """Names of the tuned parameters, sorted; everything else is frozen."""
-        return tuple(sorted(name for name, parameter in self.named_parameters() if parameter.requires_grad))
-
-    def shared_state(self) -> dict[str, NDArray[np.float32]]:
-        """Copies of the tuned parameters."""
-        return tensors_of(self, self.shared_names())
-
-    def load_shared(self, state: Mapping[str, NDArray[np.float32]]) -> None:
-        """Adopt tuned parameters. SpaceError K330 for other names, shapes or values not finite."""
-        load_tensors(self, self.shared_names(), state)
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text with the prompt around it.
@@ -207,7 +175,7 @@ class TextNetwork(nn.Module):
         first = self.config.lora.first_layer
         with nullcontext() if below is None else started_at(self.tuned, first, below):
             states, costs = self._states(rows, asked)
-        return F.normalize(self.projection(states) if self.projection is not None else states, dim=1), costs
+        return self.vectors(states), costs
 
     def _decode(self, rows: Rows, asked: Sequence[Asked | None] | None) -> tuple[Tensor, Tensor]:
         """Padding stands on the right, where no token that counts sees it."""
@@ -278,10 +246,14 @@ class TextNetwork(nn.Module):
 
         return self._all(rows, one, self.dimension, progress)
 
-    def states(self, rows: Rows) -> NDArray[np.float32]:
-        """``float32[rows, width]``: what the projection is given."""
+    def read(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
+        """``float32[texts, width]``: what the map is given."""
+        return self.states(self.tokens(texts), progress)
+
+    def states(self, rows: Rows, progress: Progress | None = None) -> NDArray[np.float32]:
+        """:meth:`read` from :meth:`tokens`."""
         return self._all(
-            rows, lambda batch: self._states([rows[place] for place in batch], None)[0], self.files.dimension, None
+            rows, lambda batch: self._states([rows[place] for place in batch], None)[0], self.files.dimension, progress
         )
 
     def _states(self, rows: Rows, asked: Sequence[Asked | None] | None) -> tuple[Tensor, Tensor]:
@@ -338,28 +310,16 @@ class TextNetwork(nn.Module):
                 given = self._embeddings(chosen[:, None])
         return [tokenizer.decode(tokens) for tokens in written]
 
-    def start_principal(self, states: NDArray[np.float32], *, evenness: float = 0.5) -> None:
-        """Let the projection begin as the principal axes of texts' states, about their mean.
-
-        Parameters
-        ----------
-        states
-            ``float32[texts, width]`` from :meth:`states`.
-        evenness
-            0 keeps every axis as long as it is, 1 makes all equally long (whitening).
-        """
-        if self.projection is None:
-            return
-        map_, mean = principal_map(states, evenness, self.dimension)
-        with torch.no_grad():
-            self.projection.weight.copy_(torch.from_numpy(map_))
-            self.projection.bias.copy_(torch.from_numpy(-map_ @ mean))
-
     def merge(self) -> None:
         """Put LoRA into the weights, for good: the network is then as fast as the untuned one and cannot be trained."""
         peft: Any = self.tuned
         self.tuned, self._mixed = peft.merge_and_unload(), False
         self.requires_grad_(False)
+
+
+def network_over(encoder: Encoder, config: CompressionConfig | None = None) -> MappedNetwork:
+    """What can be tuned over an encoder: LoRA and a map where its layers can be reached, elsewhere a map alone."""
+    return (TextNetwork if isinstance(encoder, TransformerEncoder) else MappedNetwork)(encoder, config)
 
 
 def batches(lengths: Sequence[int], tokens_at_once: int) -> list[list[int]]:

@@ -55,7 +55,7 @@ COMPRESSION: dict[str, Compression] = {
 
 
 class CompressionConfig(Config):
-    """What makes a text's vector: prompt, length, LoRA, projection."""
+    """What makes a text's vector: prompt, length, LoRA, map."""
 
     language: Literal["en", "de", "fr", "es"] = "en"
     """Of the prompt; item texts may be in any language."""
@@ -64,7 +64,9 @@ class CompressionConfig(Config):
     text_tokens: int = Field(default=64, ge=4, le=8192)
     """Tokens kept of a text; the prompt around it is never cut."""
     dimension: int | None = Field(default=128, ge=2, le=4096)
-    """Length of a vector; ``None``: as wide as the model, without a projection."""
+    """Length of a vector; ``None``: as wide as the model, without a map."""
+    hidden: int = Field(default=512, ge=0, le=8192)
+    """Units of a perceptron beside the linear map; 0: none."""
     lora: LoraSettings = Field(default_factory=LoraSettings)
     """What is tuned inside the model."""
 

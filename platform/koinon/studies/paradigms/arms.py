@@ -27,9 +27,9 @@ PARADIGMS: tuple[Paradigm, ...] = (
 )
 """In the order in which they are read."""
 
-Need = Literal["order", "times", "labels", "model", "tuned space", "partners", "wishes"]
-"""What an arm cannot do without: events in order or with times, likes and dislikes, a language model, a tuned space,
-other data sets to federate with, requests in words."""
+Need = Literal["order", "times", "labels", "model", "partners", "wishes"]
+"""What an arm cannot do without: events in order or with times, likes and dislikes, a language model, other data sets
+to federate with, requests in words."""
 
 Settings = Mapping[str, Any]
 
@@ -172,6 +172,10 @@ def _knowing(told: Told) -> Settings:
     }
 
 
+def _together(told: Told) -> Settings:
+    return {"base": "semantic-ease", "base_settings": told.settled.get("semantic-ease", {})}
+
+
 def _pseudo(told: Told) -> Settings:
     return {
         "base": "ease",
@@ -238,10 +242,14 @@ _ALL: tuple[Arm, ...] = (
         place=_ENCODER, settings={"evenness": 0.5}, tunable=True, draws=False, reads_texts=True,
     ),
     Arm(
-        "semantic-ease-tuned", "semantic EASE, tuned space", "serial: embeddings", "semantic-ease",
-        "The same over vectors that were trained on behaviour (NoteLLM).",
-        place=Place("feature encoder", "tuned", True), needs=("tuned space",), tunable=True, draws=False,
-        reads_texts=True,
+        "text-similarity-tuned", "likeness of texts, NoteLLM's map", "serial: embeddings", "notellm",
+        "What is like the history in a space that has learned what goes together here.",
+        place=Place("feature encoder", "tuned", False), reads_texts=True, kept="",
+    ),
+    Arm(
+        "semantic-ease-tuned", "semantic EASE, NoteLLM's map", "serial: embeddings", "notellm",
+        "EASE with that likeness as its prior.",
+        place=Place("feature encoder", "tuned", True), complete=_together, reads_texts=True, kept="",
     ),
     Arm(
         "sasrec-texts", "SASRec over texts", "serial: embeddings", "sasrec",

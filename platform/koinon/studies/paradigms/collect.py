@@ -71,13 +71,11 @@ def collect(plan: Plan, *, command: str) -> StudyResults:
         reasons = "; ".join(f"{name}: {reason}" for one in data.values() for name, reason in one.not_run.items())
         raise EvaluationError("K543", f"No arm could be measured ({reasons[:400]}).", "See the logs under work/.")
     arms = {arm.name: _about(arm) for arm in plan.arms}
-    hidden = {"settings", "model", "tuned"}
+    hidden = {"settings", "model"}
     settings = plan.study.model_dump(mode="json", exclude=hidden)
     settings["data"] = [setup.name for setup in plan.setups]
-    settings |= {
-        name: Path(str(value).partition("?")[0]).name if value else None
-        for name, value in (("model", plan.study.model), ("tuned", plan.study.tuned))
-    }
+    model = plan.study.model
+    settings["model"] = Path(model.partition("?")[0]).name if model else None
     return StudyResults(
         koinon_version=version("koinon"),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -41,8 +41,6 @@ class StudyConfig(Config):
     """Trials per arm on validation where no settings are kept and the arm can be tuned; 0: defaults."""
     encoder: str = DEFAULT_ENCODER
     """The semantic space."""
-    tuned: str | None = None
-    """A tuned space: the URI or folder of an encoder that was trained on behaviour (NoteLLM)."""
     model: str | None = None
     """A decoder language model for the arms that ask one; without it they are listed as not run."""
     max_items: int | None = Field(default=None, ge=10)

@@ -63,7 +63,6 @@ class Plan:
             "times": None if "times" in setup.offers else "its events have no times",
             "labels": None if "labels" in setup.offers else "the data tell no likes and dislikes with their times",
             "model": None if study.model else "no language model was named (--model)",
-            "tuned space": None if study.tuned else "no tuned space was named (--tuned)",
             "wishes": "no data set here holds requests in words; without a wish it is its base",
             "partners": None if len(self.partners(setup)) > 1 else "there is no other data set to federate with",
         }
@@ -135,8 +134,6 @@ class Plan:
             depends["budget"] = self.study.budget
         if "partners" in arm.needs:
             depends["partners"] = {one.name: one.fingerprint for one in self.partners(setup)}
-        if "tuned space" in arm.needs:
-            depends["tuned"] = self.study.tuned
         if arm.sampled:
             depends["users"] = [self.study.users, self.study.validation_users]
         digest = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()[:10]

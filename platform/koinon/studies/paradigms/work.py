@@ -27,7 +27,7 @@ from koinon.studies.paradigms.fitting import fit, fit_federated, refit
 from koinon.studies.paradigms.settings import choose
 from koinon.studies.paradigms.words import CHANGES, reworded
 
-__all__ = ["Bench", "Job", "Work", "tuned_uri", "wanted_measures"]
+__all__ = ["Bench", "Job", "Work", "wanted_measures"]
 
 OnMeasure = Callable[[str, str, float], None]
 """Called with a measure, ``begun`` or ``done``, and its processor seconds."""
@@ -90,14 +90,6 @@ def wanted_measures(arm: Arm, *, first_seed: bool, labels: bool) -> tuple[str, .
     return tuple(found)
 
 
-def tuned_uri(tuned: str, data: str) -> str:
-    """The encoder of a tuned space: of a folder that holds one for each data set, that one's."""
-    folder = Path(tuned)
-    if (folder / data).is_dir():
-        folder = folder / data
-    return f"tuned:{folder}" if folder.is_dir() else tuned
-
-
 class Bench:
     """What jobs of one process have in common: data sets and spaces, opened once."""
 
@@ -152,8 +144,6 @@ class Work:
     @cached_property
     def space(self) -> Space:
         """The semantic space the arm reads, or lists are judged by."""
-        if "tuned space" in self.arm.needs and self.study.tuned is not None:
-            return self.bench.space(tuned_uri(self.study.tuned, self.prepared.spec.base))
         return self.bench.space(self.study.encoder)
 
     @cached_property

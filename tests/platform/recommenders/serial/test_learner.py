@@ -7,13 +7,21 @@ import pytest
 import torch
 
 from koinon.errors import RecommenderError, SpaceError
-from koinon.recommenders.serial.notellm import LearnerConfig, MapConfig, PairLearner, co_occurrences, contrastive_loss
+from koinon.recommenders.serial.notellm import (
+    LearnerConfig,
+    MapConfig,
+    PairLearner,
+    Pairs,
+    co_occurrences,
+    contrastive_loss,
+)
 from koinon.recommenders.serial.notellm.mapping import learn_map
+from koinon.recommenders.serial.notellm.pairs import no_negatives
 from koinon.space import open_encoder
 from koinon.space.lora import LoraSettings
-from koinon.space.tuned import CompressionConfig, TextNetwork
+from koinon.space.tuned import CompressionConfig, StateMap, TextNetwork
 
-SMALL = CompressionConfig(text_tokens=16, dimension=8, lora=LoraSettings(rank=2))
+SMALL = CompressionConfig(text_tokens=16, dimension=8, hidden=6, lora=LoraSettings(rank=2))
 
 
 def network_of(folder, **changes):
@@ -123,21 +131,14 @@ def test_the_map_alone_learns_what_goes_together_and_nothing_else_changes(kind, 
     states = network.states(learner.rows)
     network.start_principal(states)
     before, state = network.encode(shop.texts), network.shared_state()
+    ignored = no_negatives(shop.texts, pairs.together)
     learn_map(
-        network,
-        states,
-        pairs,
-        learner.ignored,
-        learner.scale,
-        MapConfig(steps=50, learning_rate=0.02),
-        seed=0,
-        validate=None,
-        checkpoint=None,
-        fingerprint="-",
+        network.projection, states, pairs, ignored, learner.scale, MapConfig(steps=50, learning_rate=0.02), seed=0
     )
     assert apart(network.encode(shop.texts)) > apart(before) + 0.1
     changed = {name for name, array in network.shared_state().items() if not np.array_equal(array, state[name])}
-    assert changed == {"projection.bias", "projection.weight"}
+    parts = ("bias", "weight", "inner.bias", "inner.weight", "outer.weight")
+    assert changed == {f"projection.{part}" for part in parts}
     assert learner.scale.item() != pytest.approx(np.log(5))
 
 
@@ -195,6 +196,28 @@ def test_no_pairs_no_learning(bert, shop):
         learner_of(network_of(bert), shop).steps(np.empty(0, np.int32), np.empty(0, np.int32), 1)
 
 
-def test_an_encoder_without_layers_cannot_be_tuned():
+def test_an_encoder_without_layers_cannot_be_tuned_inside():
     with pytest.raises(SpaceError, match="K318"):
         TextNetwork(open_encoder("use-multilingual"))
+
+
+def test_a_perceptron_learns_what_no_linear_map_can():
+    """Things go together whose two marks are both there or both absent: a linear map sees each mark alone."""
+    rng = np.random.default_rng(0)
+    marks = np.tile([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]], (50, 1))
+    states = np.concatenate((marks, rng.normal(0, 0.1, (200, 6))), axis=1).astype(np.float32)
+    kind = marks[:, 0] * marks[:, 1] > 0
+    left, right = rng.integers(0, 200, (2, 4000))
+    keep = (kind[left] == kind[right]) & (left != right)
+    pairs = Pairs(left[keep].astype(np.int32), right[keep].astype(np.int32), np.ones(keep.sum(), np.float32), None)
+    ignored = lambda items: kind[items][:, None] == kind[items]  # noqa: E731
+    apart_by = {}
+    for hidden in (0, 32):
+        map_ = StateMap(8, 4, hidden)
+        config = MapConfig(steps=150, batch_pairs=32, learning_rate=0.01, dropout=0.0)
+        learn_map(map_, states, pairs, ignored, torch.zeros(()), config, seed=0)
+        with torch.inference_mode():
+            vectors = torch.nn.functional.normalize(map_(torch.from_numpy(states)), dim=1).numpy()
+        alike = vectors @ vectors.T
+        apart_by[hidden] = alike[kind[:, None] == kind].mean() - alike[kind[:, None] != kind].mean()
+    assert apart_by[32] > 1.0 > 0.2 > abs(apart_by[0])

@@ -8,7 +8,7 @@ import pytest
 
 from koinon.data import SplitConfig, Tables, make_split
 from koinon.data.tables import EVENT_SCHEMA
-from koinon.errors import RecommenderError
+from koinon.errors import RecommenderError, SpaceError
 from koinon.recommenders.conventional import SemanticEASE
 from koinon.recommenders.serial.notellm import LearnerConfig, MapConfig, PairConfig, TuneConfig, tune_space
 from koinon.space import CachedSpace, open_encoder
@@ -38,7 +38,7 @@ def split():
 def config_of(folder, **changes):
     return TuneConfig(
         base=f"hf:{folder}",
-        compression=CompressionConfig(text_tokens=16, dimension=8, lora=LoraSettings(rank=2, dropout=0.1)),
+        compression=CompressionConfig(text_tokens=16, dimension=8, hidden=6, lora=LoraSettings(rank=2, dropout=0.1)),
         learner=LearnerConfig(batch_pairs=16, learning_rate=0.01, temperature=0.05),
         **{"epoch_pairs": 48, "epochs": 3, "recall_at": 5, "checkpoint_seconds": 0.0, **changes},
     )
@@ -120,13 +120,17 @@ def test_it_stops_when_recall_grows_no_more(bert, split):
 
 def test_what_is_worse_than_the_map_alone_is_not_kept(bert, split, tmp_path):
     ruinous = LearnerConfig(batch_pairs=16, learning_rate=3.0, temperature=0.05)
-    config = config_of(bert, epochs=1, map=MapConfig(steps=20, every=10)).model_copy(update={"learner": ruinous})
+    config = config_of(bert, epochs=1, map=MapConfig(steps=60, every=10, learning_rate=0.02)).model_copy(
+        update={"learner": ruinous}
+    )
     tuned = tune_space(split, config, tmp_path / "out")
     recall = tuned.report["validation"]["recall@5"]
     assert recall["tuned"] < recall["map"]
     assert tuned.report["best_epoch"] == 0
     assert not any(array.any() for name, array in tuned.network.shared_state().items() if "lora_B" in name)
-    alone = tune_space(split, config_of(bert, epochs=0, map=MapConfig(steps=20, every=10)), tmp_path / "alone")
+    alone = tune_space(
+        split, config_of(bert, epochs=0, map=MapConfig(steps=60, every=10, learning_rate=0.02)), tmp_path / "alone"
+    )
     assert alone.manifest.sha256 == tuned.manifest.sha256
     assert set(alone.report["validation"]["recall@5"]) == {"start", "map"}
     without = tune_space(split, config_of(bert, epochs=1, map=None))
@@ -144,3 +148,26 @@ def test_a_tuning_killed_while_the_map_learns_goes_on_to_the_same_tensors(bert, 
     with pytest.raises(Killed):
         tune_space(split, config, tmp_path / "killed", seed=1, on_progress=kill)
     assert tune_space(split, config, tmp_path / "killed", seed=1).manifest.sha256 == whole.manifest.sha256
+
+
+def test_a_map_is_learned_over_an_encoder_whose_layers_cannot_be_reached(split, tmp_path):
+    config = TuneConfig(
+        base="use-multilingual",
+        epochs=0,
+        recall_at=5,
+        compression=CompressionConfig(dimension=8, hidden=6),
+        map=MapConfig(steps=60, every=10, batch_pairs=64),
+    )
+    tuned = tune_space(split, config, tmp_path / "out", seed=1)
+    recall = tuned.report["validation"]["recall@5"]
+    assert recall["map"] > recall["start"]
+    assert tuned.report["best_epoch"] == 0
+    assert tuned.report["seconds"] == tuned.report["map_seconds"] > 0
+    encoder = open_encoder(f"tuned:{tmp_path / 'out'}")
+    texts = [*split.train.texts[:5], "ein rotes Buch"]
+    np.testing.assert_allclose(encoder.encode(texts), tuned.network.encode(texts), atol=1e-6)
+    assert encoder.dimension == 8
+    with pytest.raises(SpaceError, match="K319"):
+        encoder.tags(texts)
+    with pytest.raises(SpaceError, match="K318"):
+        tune_space(split, config.model_copy(update={"epochs": 1}), tmp_path / "inside")

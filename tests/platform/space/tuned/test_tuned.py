@@ -30,7 +30,7 @@ TEXTS = [
     "\x00\x01\u200b\u202e",
     "\ud800 lone",
 ]
-SMALL = CompressionConfig(text_tokens=24, dimension=6, lora=LoraSettings(rank=2))
+SMALL = CompressionConfig(text_tokens=24, dimension=6, hidden=5, lora=LoraSettings(rank=2))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from koinon.data import Domain
 from koinon.errors import KoinonError, RecommenderError
-from koinon.recommenders.fusion._common import build_base
+from koinon.recommenders.base import build_base
 from koinon.recommenders.fusion.controller._config import ControllerConfig, Segment
 from koinon.recommenders.fusion.controller.deadlines import Late, Runner
 from koinon.recommenders.fusion.controller.latency import Profile, machine, measure, probes_of

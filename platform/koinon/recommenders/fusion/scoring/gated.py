@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from koinon.data import Domain
 from koinon.errors import RecommenderError
-from koinon.recommenders.fusion._common import build_base
+from koinon.recommenders.base import build_base
 from koinon.recommenders.fusion.place import Place
 from koinon.recommenders.fusion.scoring._config import Gate, GatedConfig
 from koinon.recommenders.fusion.scoring.sources import Evidence, Likelihood, Similarity, Source

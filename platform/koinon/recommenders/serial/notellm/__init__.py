@@ -2,7 +2,8 @@
 
 Pairs of items that the same people took (:func:`co_occurrences`) are pulled together by a contrastive loss, and a
 decoder also learns to say an item's category or tags. What is tuned is a :class:`koinon.space.tuned.TextNetwork`; the
-result is a folder that ``open_encoder("tuned:<folder>")`` opens. :func:`tune_space` does it all for one split.
+result is a folder that ``open_encoder("tuned:<folder>")`` opens. :func:`tune_space` does it all for one split. As a
+recommender, :class:`NoteLLM` learns the map alone, over any space, from the events that it is fitted on.
 
 The training core stands alone, for whoever shares what is tuned::
 
@@ -22,12 +23,15 @@ from koinon.recommenders.serial.notellm.learner import PairLearner
 from koinon.recommenders.serial.notellm.losses import contrastive_loss
 from koinon.recommenders.serial.notellm.pairs import Pairs, co_occurrences
 from koinon.recommenders.serial.notellm.recall import ItemPairs, held_out_pairs, item_recall
+from koinon.recommenders.serial.notellm.recommender import NoteLLM, NoteLLMConfig
 from koinon.recommenders.serial.notellm.tuning import Tuned, tune_space
 
 __all__ = [
     "ItemPairs",
     "LearnerConfig",
     "MapConfig",
+    "NoteLLM",
+    "NoteLLMConfig",
     "PairConfig",
     "PairLearner",
     "Pairs",

@@ -54,9 +54,9 @@ class LearnerConfig(Config):
 class MapConfig(Config):
     """How the map alone is learned, before LoRA, on states of the untuned model."""
 
-    steps: int = Field(default=400, ge=1)
-    """At most; each costs a product of matrices, no pass of the model."""
-    every: int = Field(default=25, ge=1)
+    steps: int = Field(default=2000, ge=1)
+    """At most; each costs products of small matrices, no pass of the model."""
+    every: int = Field(default=50, ge=1)
     """Steps from one validation to the next."""
     patience: int = Field(default=4, ge=1)
     """Validations without a better recall after which it ends."""

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from koinon.errors import RecommenderError
 from koinon.recommenders.serial.notellm._config import LearnerConfig
 from koinon.recommenders.serial.notellm.losses import contrastive_loss
+from koinon.recommenders.serial.notellm.pairs import no_negatives
 from koinon.space.tuned import Asked, TextNetwork
 from koinon.space.tuned.network import batches
 
@@ -71,9 +72,7 @@ class PairLearner(nn.Module):
         named = [(name.replace(".", "/"), value) for name, value in network.named_parameters() if value.requires_grad]
         self.tuned = nn.ParameterDict(named)
         self.rows = network.tokens(texts)
-        number = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-        self._text = np.array([number[text] for text in texts], dtype=np.int64)
-        self._together = together
+        self._ignored = no_negatives(texts, together)
         self._categories = categories if network.decodes and self.config.alpha > 0 else None
         kept = self.config.keep_lower and network.config.lora.first_layer > 0
         self._below: dict[int, Tensor] | None = {} if kept else None
@@ -116,7 +115,7 @@ class PairLearner(nn.Module):
         vectors, costs = self._read([self.rows[item] for item in items], asked, below)
         pair = torch.from_numpy(where.astype(np.int64)).to(device).view(2, -1)
         scale = self.scale.exp().clamp(max=_LARGEST_SCALE)
-        found = contrastive_loss(vectors, pair[0], pair[1], scale, self.ignored(items).to(device))
+        found = contrastive_loss(vectors, pair[0], pair[1], scale, torch.from_numpy(self._ignored(items)).to(device))
         told = sum(one is not None for one in asked)
         if not told:
             return found
@@ -162,13 +161,6 @@ class PairLearner(nn.Module):
             order += part
         back = torch.from_numpy(np.argsort(order)).to(vectors[0].device)
         return torch.cat(vectors)[back], torch.cat(costs)[back]
-
-    def ignored(self, items: Ints) -> Tensor:
-        """``bool[items, items]``: known to go together, or of equal text; such are no negatives of each other."""
-        same = self._text[items][:, None] == self._text[items]
-        if self._together is not None:
-            same |= self._together[items][:, items].toarray().astype(np.bool_)
-        return torch.from_numpy(same)
 
     def _asked(self, items: Ints, questions: np.random.Generator | None) -> list[Asked | None]:
         if self._categories is None or questions is None:

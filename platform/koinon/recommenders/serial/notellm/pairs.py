@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,11 @@ from scipy.sparse import coo_matrix, csr_matrix
 from koinon.data import Domain
 from koinon.recommenders.serial.notellm._config import PairConfig
 
-__all__ = ["Pairs", "co_occurrences"]
+__all__ = ["Ignored", "Pairs", "co_occurrences", "no_negatives"]
 
 Ints = NDArray[np.int32]
+Ignored = Callable[[NDArray[np.integer[Any]]], NDArray[np.bool_]]
+"""Of some items, which must not count as each other's negatives: ``bool[items, items]``."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,28 @@ def co_occurrences(domain: Domain, config: PairConfig | None = None, *, seed: in
     together = (strength + strength.T).astype(np.bool_)
     chosen = _strongest(strength, config, domain.texts)
     return Pairs(*chosen, together)
+
+
+def no_negatives(texts: Sequence[str], together: csr_matrix | None = None) -> Ignored:
+    """What is known to go together, and items of equal text, are no negatives of each other.
+
+    Parameters
+    ----------
+    texts
+        Of all items.
+    together
+        As :attr:`Pairs.together`; ``None``: nothing is known.
+    """
+    number = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+    text = np.array([number[one] for one in texts], dtype=np.int64)
+
+    def of(items: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+        same: NDArray[np.bool_] = text[items][:, None] == text[items]
+        if together is not None:
+            same |= together[items][:, items].toarray().astype(np.bool_)
+        return same
+
+    return of
 
 
 def _histories(domain: Domain, longest: int, ordered: bool, rng: np.random.Generator) -> Iterator[Ints]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.sparse import csr_matrix
 
 from koinon.data import Domain, EvaluationSet
 
-__all__ = ["ItemPairs", "held_out_pairs", "item_recall"]
+__all__ = ["ItemPairs", "by_user", "held_out_pairs", "item_recall", "pairs_within"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,34 @@ def held_out_pairs(
             query.append(had[places[:, 0]].astype(np.int32))
             target.append(taken[places[:, 1]].astype(np.int32))
     return ItemPairs(np.concatenate(user), np.concatenate(query), np.concatenate(target))
+
+
+def pairs_within(
+    texts: Sequence[str], people: Sequence[NDArray[np.int32]], together: csr_matrix, *, per_user: int, seed: int = 0
+) -> ItemPairs:
+    """Pairs of items of the same person, of people who were not learned from, ``user`` numbering them.
+
+    Left out are, as in :func:`held_out_pairs`, pairs that go together in training and pairs of equal texts.
+
+    Parameters
+    ----------
+    texts
+        Of all items.
+    people
+        Distinct items of each person.
+    together, per_user, seed
+        As there.
+    """
+    rng = np.random.default_rng(seed)
+    found: list[tuple[int, int, int]] = []
+    for number, items in enumerate(people):
+        items = rng.permutation(items)[:100]
+        known = together[items][:, items].toarray()
+        free = [(a, b) for a, b in np.argwhere(~known) if texts[items[a]] != texts[items[b]]]
+        chosen = np.sort(rng.permutation(len(free))[:per_user])
+        found += [(number, int(items[free[place][0]]), int(items[free[place][1]])) for place in chosen]
+    columns = np.array(found, dtype=np.int32).reshape(-1, 3).T
+    return ItemPairs(*columns)
 
 
 def item_recall(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,19 @@ from numpy.typing import NDArray
 
 from koinon.data import Split
 from koinon.errors import RecommenderError
-from koinon.recommenders.fitting import Course, Progress, fit_network, training_device
+from koinon.recommenders.fitting import Course, Progress, Training, fit_network, training_device
 from koinon.recommenders.serial.notellm._config import TuneConfig
 from koinon.recommenders.serial.notellm.learner import PairLearner
 from koinon.recommenders.serial.notellm.mapping import learn_map
-from koinon.recommenders.serial.notellm.pairs import Pairs, co_occurrences
+from koinon.recommenders.serial.notellm.pairs import Pairs, co_occurrences, no_negatives
 from koinon.recommenders.serial.notellm.recall import ItemPairs, by_user, held_out_pairs, item_recall
 from koinon.recommenders.store import catalogue_fingerprint
 from koinon.space import open_encoder
-from koinon.space.tuned import MANIFEST, Manifest, TextNetwork, save_tuned
+from koinon.space.tuned import MANIFEST, Manifest, MappedNetwork, TextNetwork, network_over, save_tuned
 
 __all__ = ["Tuned", "tune_space"]
+
+OnProgress = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Tuned:
         ``pairs_learned_from``.
     """
 
-    network: TextNetwork
+    network: MappedNetwork
     manifest: Manifest | None
     report: dict[str, Any]
 
@@ -55,13 +58,14 @@ def tune_space(
     *,
     seed: int = 0,
     device: str = "cpu",
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Tuned:
     """Tune an encoder to the co-occurrences of a split's training events.
 
-    The map learns first, alone (:mod:`koinon.recommenders.serial.notellm.mapping`), then it and LoRA together. Both are
-    stopped early by item-to-item recall on validation; the test set is not touched. Interrupted, the same call goes on
-    from its last checkpoint to the same tensors.
+    The map learns first, alone (:mod:`koinon.recommenders.serial.notellm.mapping`), then it and LoRA together; with
+    ``epochs = 0`` the map is all, over any encoder, ``use-multilingual`` too. Both are stopped early by item-to-item
+    recall on validation; the test set is not touched. Interrupted, the same call goes on from its last checkpoint to
+    the same tensors.
 
     Parameters
     ----------
@@ -84,7 +88,7 @@ def tune_space(
         K461 there are no pairs; K465 the folder holds other things; K470-K472 training failed, or its checkpoint
         belongs to another one or is damaged; K474 no such device.
     SpaceError
-        K300-K306, K318, K331 the encoder cannot be opened or tuned.
+        K300-K306, K331 the encoder cannot be opened; K318 nothing inside it can be tuned (``epochs`` above 0).
     """
     config = config or TuneConfig()
     if folder is not None:
@@ -95,78 +99,117 @@ def tune_space(
         raise RecommenderError(
             "K461", "No two items were taken by the same person in training.", "Bring more events, or lower `least`."
         )
-    network = TextNetwork(open_encoder(config.base, device=str(torch_device)), config.compression)
-    learner = PairLearner(
-        network,
-        split.train.texts,
-        config.learner,
-        together=pairs.together,
-        categories=split.train.items["categories"].to_list(),
-        seed=seed,
+    encoder, texts = open_encoder(config.base, device=str(torch_device)), split.train.texts
+    network: MappedNetwork
+    learner: PairLearner | None = None
+    if config.epochs:
+        network = TextNetwork(encoder, config.compression)
+        categories = split.train.items["categories"].to_list()
+        learner = PairLearner(network, texts, config.learner, together=pairs.together, categories=categories, seed=seed)
+        states = network.states(learner.rows)
+    else:
+        network = network_over(encoder, config.compression)
+        states = network.read(texts)
+    tuning = _Tuning(
+        pairs, Watched.of(split, pairs, config, seed), config, seed, _fingerprint(split, pairs, network, config, seed)
     )
-    watched = Watched.of(split, pairs, config, seed)
-    fingerprint = _fingerprint(split, pairs, network, config, seed)
-    recalls, mapped = dict[str, float](), 0.0
-    states = None if network.projection is None else network.states(learner.rows)
-    if states is not None:
-        network.start_principal(states, evenness=config.evenness)
-    recalls["start"] = reached = watched.recall(learner)
-    if states is not None and config.map is not None:
-        mapped = learn_map(
-            network,
-            states,
-            pairs,
-            learner.ignored,
-            learner.scale,
-            config.map,
-            seed=seed,
-            validate=watched.recall_of if len(watched.pairs) else None,
-            checkpoint=None if folder is None else folder / MAP_CHECKPOINT,
-            fingerprint=fingerprint,
-            on_progress=on_progress,
-        ).seconds
-        recalls["map"] = reached = watched.recall(learner)
-    begun = {name: value.clone() for name, value in learner.state_dict().items()}
-    batch = _Batches(pairs, learner, config, seed)
-    told = fit_network(
-        learner,
-        np.arange(max(config.epoch_pairs // config.learner.batch_pairs, 1)),
-        batch.loss,
-        learner.optimiser,
-        Course(config.epochs, 1, config.patience, 1, config.checkpoint_seconds),
-        rows=max(config.epoch_pairs // config.learner.batch_pairs, 1) * batch.size,
-        seed=seed,
-        device=torch_device,
-        validate=(lambda: watched.recall(learner)) if len(watched.pairs) else None,
-        checkpoint=None if folder is None else folder / CHECKPOINT,
-        fingerprint=fingerprint,
-        on_progress=on_progress,
-    )
-    worse = told.best is not None and told.best < reached
-    if told.best is not None:
-        recalls["tuned"] = told.best
-    if worse:
-        learner.load_state_dict(begun, strict=False)
-    report = {
+    scale = torch.tensor(math.log(1 / config.learner.temperature)) if learner is None else learner.scale
+    recalls, map_seconds = tuning.begin(network, states, texts, scale, folder, on_progress)
+    report: dict[str, Any] = {
         "seed": seed,
         "settings": config.model_dump(mode="json"),
         "pairs": len(pairs),
-        "validation": {
-            "pairs": len(watched.pairs),
-            "people": len(np.unique(watched.pairs.user)),
-            "candidates": len(watched.items),
-            f"recall@{config.recall_at}": recalls if len(watched.pairs) else {},
-        },
-        "map_seconds": mapped,
-        "curve": [vars(epoch) for epoch in told.curve],
-        "best_epoch": 0 if worse else told.best_epoch,
-        "seconds": told.seconds,
-        "pairs_learned_from": told.rows,
+        "map_seconds": map_seconds,
+        "curve": [],
+        "best_epoch": 0,
+        "seconds": map_seconds,
+        "pairs_learned_from": 0,
+    }
+    if learner is not None:
+        told = tuning.go_on(learner, recalls, folder, on_progress)
+        report |= {
+            "curve": [vars(epoch) for epoch in told.curve],
+            "best_epoch": told.best_epoch,
+            "seconds": map_seconds + told.seconds,
+            "pairs_learned_from": told.rows,
+        }
+    report["validation"] = tuning.watched.facts | {
+        f"recall@{config.recall_at}": recalls if len(tuning.watched.pairs) else {}
     }
     manifest = None
     if folder is not None:
         manifest = save_tuned(network, folder, data=data_fingerprint(split, pairs), training=report)
     return Tuned(network, manifest, report)
+
+
+@dataclass(frozen=True)
+class _Tuning:
+    """The two stages on one split: the map alone, then it and LoRA."""
+
+    pairs: Pairs
+    watched: Watched
+    config: TuneConfig
+    seed: int
+    fingerprint: str
+
+    def begin(
+        self,
+        network: MappedNetwork,
+        states: NDArray[np.float32],
+        texts: Sequence[str],
+        scale: torch.Tensor,
+        folder: Path | None,
+        on_progress: OnProgress | None,
+    ) -> tuple[dict[str, float], float]:
+        """Learn the map; returns recall at the start and with the map, and the seconds it took."""
+        network.start_principal(states, evenness=self.config.evenness)
+        recalls = {"start": self.watched.recall(network.mapped(states))}
+        if network.projection is None or self.config.map is None:
+            return recalls, 0.0
+        told = learn_map(
+            network.projection,
+            states,
+            self.pairs,
+            no_negatives(texts, self.pairs.together),
+            scale,
+            self.config.map,
+            seed=self.seed,
+            validate=self.watched.recall if len(self.watched.pairs) else None,
+            checkpoint=None if folder is None else folder / MAP_CHECKPOINT,
+            fingerprint=self.fingerprint,
+            on_progress=on_progress,
+        )
+        return recalls | {"map": self.watched.recall(network.mapped(states))}, told.seconds
+
+    def go_on(
+        self, learner: PairLearner, recalls: dict[str, float], folder: Path | None, on_progress: OnProgress | None
+    ) -> Training:
+        """Train LoRA too, and add its recall; what it makes worse is not kept (``best_epoch`` 0)."""
+        reached = list(recalls.values())[-1]
+        begun = {name: value.clone() for name, value in learner.state_dict().items()}
+        batch = _Batches(self.pairs, learner, self.config, self.seed)
+        steps = max(self.config.epoch_pairs // self.config.learner.batch_pairs, 1)
+        told = fit_network(
+            learner,
+            np.arange(steps),
+            batch.loss,
+            learner.optimiser,
+            Course(self.config.epochs, 1, self.config.patience, 1, self.config.checkpoint_seconds),
+            rows=steps * batch.size,
+            seed=self.seed,
+            device=torch.device(learner.network.device),
+            validate=(lambda: self.watched.recall_of(learner)) if len(self.watched.pairs) else None,
+            checkpoint=None if folder is None else folder / CHECKPOINT,
+            fingerprint=self.fingerprint,
+            on_progress=on_progress,
+        )
+        if told.best is None:
+            return told
+        recalls["tuned"] = told.best
+        if told.best < reached:
+            learner.load_state_dict(begun, strict=False)
+            return replace(told, best_epoch=0)
+        return told
 
 
 class _Batches:
@@ -224,15 +267,23 @@ class Watched:
         drawn = np.random.default_rng(seed).choice(others, more, replace=False)
         return cls(found, np.sort(np.concatenate((items, drawn))).astype(np.int64), pairs, config.recall_at)
 
-    def recall(self, learner: PairLearner) -> float:
-        """Mean over people; 0 where nobody can be asked."""
-        return self._recall(learner.encode(self.items)) if len(self.pairs) else 0.0
+    @property
+    def facts(self) -> dict[str, int]:
+        """How many pairs, people and candidates."""
+        people = len(np.unique(self.pairs.user))
+        return {"pairs": len(self.pairs), "people": people, "candidates": len(self.items)}
 
-    def recall_of(self, vectors: NDArray[np.float32]) -> float:
-        """The same of given vectors of all items."""
+    def recall(self, vectors: NDArray[np.float32]) -> float:
+        """Of vectors of all items, the mean over people; 0 where nobody can be asked."""
         return self._recall(vectors[self.items])
 
+    def recall_of(self, learner: PairLearner) -> float:
+        """The same of what a learner makes of the watched items."""
+        return self._recall(learner.encode(self.items))
+
     def _recall(self, vectors: NDArray[np.float32]) -> float:
+        if not len(self.pairs):
+            return 0.0
         pairs = ItemPairs(
             self.pairs.user, *(np.searchsorted(self.items, side).astype(np.int32) for side in self._sides())
         )
@@ -256,9 +307,9 @@ def data_fingerprint(split: Split, pairs: Pairs) -> str:
     return digest.hexdigest()
 
 
-def _fingerprint(split: Split, pairs: Pairs, network: TextNetwork, config: TuneConfig, seed: int) -> str:
+def _fingerprint(split: Split, pairs: Pairs, network: MappedNetwork, config: TuneConfig, seed: int) -> str:
     asked = config.model_dump_json(exclude={"epochs", "patience", "checkpoint_seconds", "base"})
-    parts = (data_fingerprint(split, pairs), network.files.fingerprint, asked, str(seed))
+    parts = (data_fingerprint(split, pairs), network.encoder.fingerprint, asked, str(seed))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""What fusion recommenders share: the conventional recommender that their settings name."""
+"""What recommenders that stand on another share: the one that their settings name."""
 
 from __future__ import annotations
 
