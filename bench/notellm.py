@@ -221,7 +221,7 @@ def main() -> None:
     parser.add_argument("what", choices=("tune", "measure", "languages", "speed"))
     parser.add_argument("--dataset", choices=("office", "books"), default="office")
     parser.add_argument("--bench-data", type=Path, help="folder of the further public sets, for office")
-    parser.add_argument("--items", type=int, default=20_000, help="of Book-Crossing, the most read")
+    parser.add_argument("--items", type=int, default=12_000, help="of Book-Crossing, the most read")
     parser.add_argument("--users", type=int, default=None, help="of Book-Crossing at most; default: all")
     parser.add_argument("--rare", type=int, default=3, help="training events of a rare target at most; none: cold")
     parser.add_argument("--people", type=int, default=None, help="asked about at most")

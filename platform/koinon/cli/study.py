@@ -29,7 +29,7 @@ _RUN = (
     "Examples: `koinon study run paradigms --data ml-100k --out study`; `koinon study run paradigms --data books-de "
     "--data shops/office --seeds 0,1,2 --model gguf:model.gguf --out study`."
 )
-_SHOW = "Example: `koinon study show study`."
+_SHOW = "Examples: `koinon study show study`; every table, for a document: `koinon study show study --markdown`."
 
 
 @app.callback()
@@ -117,12 +117,17 @@ def run(
 @app.command(epilog=_SHOW)
 def show(
     out: Annotated[Path, typer.Argument(help="A study's folder.", file_okay=False)],
+    markdown: Annotated[bool, typer.Option("--markdown", help="Every question's table, to be pasted.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """What a study has found so far: NDCG@10 over everybody, and where each approach is strong and weak."""
-    from koinon.studies.paradigms import StudyResults
+    from koinon.studies.paradigms import StudyResults, tables
 
-    _say(StudyResults.read(out / "results.json"), out, as_json)
+    results = StudyResults.read(out / "results.json")
+    if markdown:
+        print(tables.markdown(results), end="")
+        return
+    _say(results, out, as_json)
 
 
 def _numbers(text: str) -> list[int]:

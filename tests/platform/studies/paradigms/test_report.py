@@ -17,6 +17,7 @@ from koinon.studies.paradigms.render import render
 from koinon.studies.paradigms.results import About, ArmResult, Cost, DataResult, StudyResults
 from koinon.studies.paradigms.scatter import Point, scatter
 from koinon.studies.paradigms.statistics import compared
+from koinon.studies.paradigms.tables import markdown
 
 DOCS = Path(__file__).parents[4] / "docs" / "study.schema.json"
 ARMS = {"ease": "conventional", "semantic-ease": "serial: embeddings", "prompted": "LLM as RS"}
@@ -169,3 +170,16 @@ def test_names_in_a_scatter_do_not_stand_on_each_other():
 
 def test_a_scatter_of_nothing_is_nothing():
     assert scatter([], label="", cost="", quality="") == ""
+
+
+def test_the_tables_hold_what_the_document_holds(results):
+    text = markdown(results)
+    everybody = results.data["<b>shop</b>"].arms["ease"].figures["all"]["ndcg@10"]
+    (row,) = [line for line in text.split("**Lists")[0].splitlines() if line.startswith("| ease <")]
+    assert f"| {everybody.mean:.4f} [".replace("0.", ".") in row
+    assert row.endswith("ref |")
+    assert "0.40 · 3.0 · – |" in text
+    assert "2 · 300 · 1 |" in text
+    assert "**Clicks**" not in text
+    for table in text.strip().split("\n\n")[1::2]:
+        assert len({line.count("|") for line in table.splitlines()}) == 1
