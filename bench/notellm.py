@@ -238,6 +238,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="speed: of the weights")
     parser.add_argument("--first-layer", type=int, default=0, help="speed: LoRA from this layer on, on both sides")
     parser.add_argument("--pairs", type=int, default=256, help="speed: of the stream")
+    parser.add_argument("--passes", type=int, default=1, help="speed: over the pairs, as a training makes them")
     asked = parser.parse_args()
     if asked.what == "speed":
         from bench.notellm_speed import speed

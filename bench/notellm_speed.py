@@ -1,6 +1,7 @@
 """Texts encoded and pairs trained per second against sentence-transformers: same weights, same texts, same batches.
 
-    python -m bench.notellm speed --bench-data DIR --state DIR [--pairs 256] [--dtype bfloat16] [--first-layer 3]
+    python -m bench.notellm speed --bench-data DIR --state DIR [--dataset books] [--pairs 256] [--passes 4]
+        [--dtype bfloat16] [--first-layer 3]
 
 Both sides run in processes of their own with one thread; seconds are of the processor, so that a machine that does
 other work changes them little. Without ``--sentence-transformers`` an environment is made in the state folder that
@@ -93,7 +94,9 @@ def speed(asked: argparse.Namespace) -> None:
         return
     split = split_of(asked)
     pairs = co_occurrences(split.train)
-    drawn = np.random.default_rng(0).permutation(len(pairs))[: asked.pairs]
+    rng = np.random.default_rng(0)
+    drawn = rng.permutation(len(pairs))[: asked.pairs]
+    drawn = np.concatenate([drawn, *(rng.permutation(drawn) for _ in range(asked.passes - 1))])
     stream = {
         "folder": str(locate(parse_uri("minilm-english"), "minilm-english").folder),
         "texts": list(split.train.texts),
@@ -128,7 +131,8 @@ def speed(asked: argparse.Namespace) -> None:
         "Koinon": [*here, "--rows", "test"],
         "Koinon, cached gradients": [*here, "--rows", "validation"],
     }
-    print(f"{len(stream['texts'])} texts, {len(stream['pairs'])} pairs in batches of {stream['batch']}, one thread")
+    count = f"{asked.pairs} pairs, {asked.passes} times" if asked.passes > 1 else f"{asked.pairs} pairs"
+    print(f"{len(stream['texts'])} texts, {count}, in batches of {stream['batch']}, one thread")
     print("| | texts/s, frozen | texts/s, tuned | pairs/s | peak MiB | loss, first and last batch |")
     print("|---|---|---|---|---|---|")
     for name, command in sides.items():

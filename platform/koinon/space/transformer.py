@@ -17,13 +17,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from koinon.errors import SpaceError
+from koinon.space.batches import by_length, tokens_at_once
 from koinon.space.encoders import Encoder, EncoderOptions, EncoderUri, Pooling, Progress, hash_files, reopen
 from koinon.space.threads import in_threads
 
 __all__ = ["Located", "TransformerEncoder", "locate"]
 
 _DEFAULT_MAX_LENGTH = 512
-_TOKENS_AT_ONCE = 4096
 _VERSION = 1
 _PLAIN_MODULES = ("Transformer", "Pooling", "Normalize")
 _WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
@@ -258,7 +258,8 @@ class TransformerEncoder:
                     if progress:
                         progress(done, len(texts))
 
-            in_threads(fill, list(_batches([len(row) for row in ids])), torch.device(self.device))
+            batches = by_length([len(row) for row in ids], tokens_at_once(self.device))
+            in_threads(fill, batches, torch.device(self.device))
         return vectors
 
     def vectors_by(self, model: torch.nn.Module, texts: Sequence[str]) -> torch.Tensor:
@@ -345,16 +346,6 @@ class TransformerEncoder:
 
 _OTHER_MODEL = "Choose a text encoder or a decoder language model."
 _RELOAD = "Download or save the model again."
-
-
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Places of texts of like length, longest first, about ``_TOKENS_AT_ONCE`` padded tokens together."""
-    order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
-    first = 0
-    while first < len(order):
-        size = max(1, _TOKENS_AT_ONCE // lengths[order[first]])
-        yield order[first : first + size]
-        first += size
 
 
 def _json(path: Path) -> object:

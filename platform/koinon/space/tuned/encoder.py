@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from koinon.errors import SpaceError
+from koinon.space.batches import by_length
 from koinon.space.encoders import Encoder, EncoderUri, Progress, hash_files, reopen
 from koinon.space.tuned.folder import read_manifest, read_tuned
 from koinon.space.tuned.mapped import MappedNetwork
-from koinon.space.tuned.network import TextNetwork, batches
+from koinon.space.tuned.network import TextNetwork
 from koinon.space.tuned.wording import Task
 
 __all__ = ["TunedEncoder", "open_tuned", "readable_tags"]
@@ -146,7 +147,7 @@ def _is_tag(part: str) -> bool:
 def _equally_long(lengths: Sequence[int]) -> list[list[int]]:
     """Batches of rows of one length, so that nothing is padded."""
     found: list[list[int]] = []
-    for batch in batches(lengths, 2048):
+    for batch in by_length(lengths, 2048):
         for length in sorted({lengths[place] for place in batch}):
             found.append([place for place in batch if lengths[place] == length])
     return found

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from koinon.errors import SpaceError
+from koinon.space.batches import by_length, tokens_at_once
 from koinon.space.cached import check_texts
 from koinon.space.encoders import Encoder, Progress
 from koinon.space.lora import with_lora
@@ -29,8 +30,6 @@ from koinon.space.tuned.mapped import MappedNetwork
 from koinon.space.tuned.wording import CompressionConfig, Task
 
 __all__ = ["Asked", "TextNetwork", "network_over"]
-
-_TOKENS_AT_ONCE = 2048
 
 Rows = Sequence[Sequence[int]]
 
@@ -269,7 +268,7 @@ class TextNetwork(MappedNetwork):
         found = np.empty((len(rows), width), dtype=np.float32)
         done = 0
         with torch.inference_mode():
-            for batch in batches([len(row) for row in rows], _TOKENS_AT_ONCE):
+            for batch in by_length([len(row) for row in rows], tokens_at_once(self.device)):
                 found[batch] = one(batch).float().cpu().numpy()
                 done += len(batch)
                 if progress:
@@ -320,14 +319,3 @@ class TextNetwork(MappedNetwork):
 def network_over(encoder: Encoder, config: CompressionConfig | None = None) -> MappedNetwork:
     """What can be tuned over an encoder: LoRA and a map where its layers can be reached, elsewhere a map alone."""
     return (TextNetwork if isinstance(encoder, TransformerEncoder) else MappedNetwork)(encoder, config)
-
-
-def batches(lengths: Sequence[int], tokens_at_once: int) -> list[list[int]]:
-    """Places of rows of like length, longest first, so many padded tokens together at most (or one row)."""
-    order = sorted(range(len(lengths)), key=lambda place: (-lengths[place], place))
-    found, first = [], 0
-    while first < len(order):
-        size = max(1, tokens_at_once // max(lengths[order[first]], 1))
-        found.append(order[first : first + size])
-        first += size
-    return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,14 +19,13 @@ from torch import Tensor, nn
 
 from koinon.errors import RecommenderError, SpaceError
 from koinon.space.adapters import load_tensors, tensors_of
+from koinon.space.batches import by_length, tokens_at_once
 from koinon.space.language import LanguageModel
 from koinon.space.lora import LoraSettings
 
 __all__ = ["LowRankDecoder"]
 
 Done = Callable[[int, int], None]
-
-_TOKENS_AT_ONCE = 2048
 
 
 class LowRankDecoder:
@@ -106,7 +105,7 @@ class LowRankDecoder:
         found: list[Tensor] = [torch.empty(0)] * len(prompts)
         done = 0
         with torch.no_grad():
-            for batch in _batches([len(prompt) for prompt in prompts]):
+            for batch in by_length([len(prompt) for prompt in prompts], tokens_at_once(str(device))):
                 ids = _padded([torch.from_numpy(prompts[place]) for place in batch]).to(device)
                 if below is None:
                     states = network.get_input_embeddings()(ids)
@@ -133,7 +132,7 @@ class LowRankDecoder:
         """How much likelier one answer is than the other, ``float32[prompts]``: differences of log-probabilities."""
         found = np.zeros(len(begun), dtype=np.float32)
         with torch.no_grad():
-            for batch in _batches([len(states) for states in begun]):
+            for batch in by_length([len(states) for states in begun], tokens_at_once(str(self.model.device))):
                 logits = self.next([begun[place] for place in batch])
                 found[batch] = (logits[:, yes] - logits[:, no]).cpu().numpy()
         return found
@@ -203,13 +202,3 @@ def _shallow(module: Any) -> Any:
 
 def _padded(rows: Sequence[Tensor]) -> Tensor:
     return nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
-
-
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Places of prompts of like length, longest first."""
-    order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
-    first = 0
-    while first < len(order):
-        size = max(1, _TOKENS_AT_ONCE // max(lengths[order[first]], 1))
-        yield order[first : first + size]
-        first += size

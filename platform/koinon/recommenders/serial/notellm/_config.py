@@ -40,7 +40,7 @@ class LearnerConfig(Config):
     """Share of items that are asked for tags; the others for their category."""
     answer_tokens: int = Field(default=16, ge=1)
     """Tokens of an answer that count."""
-    tokens_at_once: int = Field(default=2048, ge=8)
+    tokens_at_once: int = Field(default=1024, ge=8)
     """Padded tokens whose activations are held at once, a text at least."""
     cached_gradients: bool = True
     """Vectors of a whole batch are computed without activations, which are made again for one part after the other

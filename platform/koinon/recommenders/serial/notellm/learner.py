@@ -17,8 +17,8 @@ from koinon.errors import RecommenderError
 from koinon.recommenders.serial.notellm._config import LearnerConfig
 from koinon.recommenders.serial.notellm.losses import contrastive_loss
 from koinon.recommenders.serial.notellm.pairs import no_negatives
+from koinon.space.batches import by_length
 from koinon.space.tuned import Asked, TextNetwork
-from koinon.space.tuned.network import batches
 
 __all__ = ["PairLearner"]
 
@@ -126,7 +126,7 @@ class PairLearner(nn.Module):
         if self._below is None:
             return None
         new = [int(item) for item in items if int(item) not in self._below]
-        for part in batches([len(self.rows[item]) for item in new], self.config.tokens_at_once):
+        for part in by_length([len(self.rows[item]) for item in new], self.config.tokens_at_once):
             chosen = [new[place] for place in part]
             found = self.network.below([self.rows[item] for item in chosen])
             self._below.update(zip(chosen, found, strict=True))
@@ -146,7 +146,7 @@ class PairLearner(nn.Module):
             for row, more in zip(rows, asked, strict=True)
         ]
         order, vectors, costs = list[int](), list[Tensor](), list[Tensor]()
-        for part in batches(lengths, self.config.tokens_at_once):
+        for part in by_length(lengths, self.config.tokens_at_once):
             given = (
                 [rows[place] for place in part],
                 [asked[place] for place in part],
