@@ -109,7 +109,7 @@ def test_it_learns_what_goes_together(kind, shop, request):
     learner = learner_of(network_of(request.getfixturevalue(kind)), shop, learning_rate=0.02)
     pairs = co_occurrences(shop)
     before = learner.network.encode(shop.texts)
-    losses = learner.steps(pairs.left, pairs.right, 20)
+    losses = learner.steps(pairs.left, pairs.right, 30)
     after = learner.network.encode(shop.texts)
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
     assert apart(after) > apart(before) + 0.1
