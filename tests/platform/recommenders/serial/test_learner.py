@@ -106,7 +106,7 @@ def test_the_generative_part_is_weighed_as_stated(decoder, shop):
 
 @pytest.mark.parametrize("kind", ["decoder", "bert"])
 def test_it_learns_what_goes_together(kind, shop, request):
-    learner = learner_of(network_of(request.getfixturevalue(kind)), shop, learning_rate=0.02)
+    learner = learner_of(network_of(request.getfixturevalue(kind)), shop, learning_rate=0.02, temperature=0.2)
     pairs = co_occurrences(shop)
     before = learner.network.encode(shop.texts)
     losses = learner.steps(pairs.left, pairs.right, 30)
