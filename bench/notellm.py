@@ -38,6 +38,7 @@ from koinon.recommenders.serial.notellm import tune_space as tune
 from koinon.recommenders.serial.notellm.recall import by_user
 from koinon.space import open_encoder, open_space
 from koinon.space.tuned import network_over, read_tuned
+from koinon.studies.paradigms.data import rows_of, sample_rows
 
 CUTS = (10, 100)
 SPLIT = SplitConfig(protocol="holdout", cold_items=0.05)
@@ -124,6 +125,7 @@ def measure(asked: argparse.Namespace) -> None:
         f"{split.train.n_items:,} items, {len(split.train.events):,} training events, {len(pairs):,} pairs;", asked.rows
     )
     report: dict[str, Any] = {"rows": asked.rows, "items": split.train.n_items, "arms": {}}
+    ranked = rows if asked.people is None else rows_of(rows, sample_rows(rows, asked.people, seed=0))
     hits, cold = {}, {}
     for arm in arms:
         vectors = vectors_of(split.train.texts, arm, asked.cache)
@@ -131,7 +133,7 @@ def measure(asked: argparse.Namespace) -> None:
         space = Given(split.train.texts, vectors, arm)
         ease = SemanticEASE().fit(split.train, space, rng=np.random.default_rng(0))
         for name, model in (("neighbours", MeanNeighbour(vectors)), ("semantic-ease", ease)):
-            figures = evaluate(model, split.train, rows, slices=("all", "cold_among_cold"))  # type: ignore[arg-type]
+            figures = evaluate(model, split.train, ranked, slices=("all", "cold_among_cold"))  # type: ignore[arg-type]
             cold[arm, name] = {part: figures.values(slice_=part) for part in ("cold_among_cold", "all")}
     for part, keep in parts.items():
         chosen = found.take(keep)
