@@ -26,8 +26,9 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON lines, the last is the result.")]
 
 _TUNE = (
-    "Examples: `koinon space tune shops/office --base minilm-english --out tuned/office`, then `koinon encode "
-    "shops/office --encoder tuned:tuned/office`; a decoder: `--base 'gguf:SmolLM2.gguf?dtype=bfloat16'`."
+    "Examples: `koinon space tune shops/office --out tuned/office` learns a map over the default encoder in a minute "
+    "or two, then `koinon encode shops/office --encoder tuned:tuned/office`; LoRA inside a model too: `--base "
+    "minilm-english --epochs 10`; a decoder: `--base 'gguf:SmolLM2.gguf?dtype=bfloat16' --epochs 10`."
 )
 _TAGS = "Example: `koinon space tags tuned/office --texts titles.txt`."
 
@@ -46,13 +47,13 @@ def tune(
     dataset: Named = None,
     base: Annotated[
         str | None,
-        typer.Option("--base", "-b", help="What is tuned: minilm-english, hf:<name or folder> or gguf:<file>[?…]."),
+        typer.Option("--base", "-b", help="What is tuned: an encoder, e.g. use-multilingual or gguf:<file>[?…]."),
     ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="Settings, a TOML file; without it the defaults.")
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option("--epochs", min=0, help="At most so many, whatever --config says; 0: the map alone.")
+        int | None, typer.Option("--epochs", min=0, help="Of LoRA at most, whatever --config says; 0: the map alone.")
     ] = None,
     protocol: Protocol = "auto",
     minimum_item_events: MinimumItemEvents = 2,
@@ -72,7 +73,7 @@ def tune(
     settings = settings.model_copy(update={name: value for name, value in changes.items() if value is not None})
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     split = split_of(directory, dataset, protocol, minimum_item_events)
-    with _shown(as_json, settings.recall_at) as on_progress:
+    with _shown(as_json) as on_progress:
         tuned = tune_space(split, settings, out, seed=seed, device=device, on_progress=on_progress)
     assert tuned.manifest is not None
     report = {
@@ -85,7 +86,7 @@ def tune(
         print(json.dumps({"event": "report", **report}, ensure_ascii=False), flush=True)
         return
     found = report["validation"]
-    name = f"recall@{settings.recall_at}"
+    name = next(name for name in found if name.startswith("recall@"))
     if found["pairs"]:
         said = ", ".join(f"{stage} {value:.4f}" for stage, value in found[name].items())
         typer.echo(f"Item-to-item {name} on validation: {said}.")
@@ -113,7 +114,7 @@ def tags(
 
 
 @contextmanager
-def _shown(as_json: bool, cut: int) -> Iterator[Callable[[Progress], None]]:
+def _shown(as_json: bool) -> Iterator[Callable[[Progress], None]]:
     """JSON lines, a bar on a terminal, or a line per epoch."""
     from rich.console import Console
 
@@ -126,7 +127,7 @@ def _shown(as_json: bool, cut: int) -> Iterator[Callable[[Progress], None]]:
             if as_json:
                 print(json.dumps({"event": "epoch", **asdict(progress)}), flush=True)
             else:
-                console.print(_said(progress, cut), markup=False)
+                console.print(_said(progress), markup=False)
 
         yield line
         return
@@ -138,13 +139,13 @@ def _shown(as_json: bool, cut: int) -> Iterator[Callable[[Progress], None]]:
 
         def show(progress: Progress) -> None:
             done = progress.steps * (progress.epoch - 1) + progress.step
-            bar.update(task, description=_said(progress, cut), completed=done, total=progress.steps * progress.epochs)
+            bar.update(task, description=_said(progress), completed=done, total=progress.steps * progress.epochs)
 
         yield show
 
 
-def _said(progress: Progress, cut: int) -> str:
-    value = "" if progress.metric is None else f", recall@{cut} {progress.metric:.4f} (best {progress.best:.4f})"
+def _said(progress: Progress) -> str:
+    value = "" if progress.metric is None else f", recall {progress.metric:.4f} (best {progress.best:.4f})"
     minutes, seconds = divmod(round(progress.seconds_left), 60)
     stage = f"{progress.phase}, " if progress.phase else ""
     return (

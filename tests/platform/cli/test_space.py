@@ -13,6 +13,7 @@ from koinon.cli.main import run
 from koinon.data import PartnerConfig, Tables, Vault
 from koinon.data.building import item_table
 from koinon.data.tables import EVENT_SCHEMA
+from koinon.space import open_encoder
 
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("peft")
@@ -87,8 +88,17 @@ def test_a_space_is_tuned_read_and_writes_tags(shop_folder, decoder, tmp_path, c
     assert [line["text"] for line in tags] == ["item 1", "", "ein Buch"]
 
 
+def test_without_more_words_a_map_is_learned_over_the_default_encoder(shop_folder, tmp_path, capsys):
+    assert run(["space", "tune", str(shop_folder), "-o", str(tmp_path / "out"), "--json"]) == 0
+    *epochs, report = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {line["phase"] for line in epochs} == {"map"}
+    assert set(report["validation"]["recall@1"]) == {"start", "map"}
+    assert report["settings"]["base"] == "use-multilingual"
+    assert open_encoder(report["encoder"]).dimension == 256
+
+
 def test_what_cannot_be_tuned_is_said_in_one_line(shop_folder, tmp_path, capsys):
-    arguments = ["space", "tune", str(shop_folder), "-b", "use-multilingual", "-o", str(tmp_path / "out"), "--json"]
+    arguments = ["space", "tune", str(shop_folder), "--epochs", "1", "-o", str(tmp_path / "out"), "--json"]
     assert run(arguments) == 4
     assert json.loads(capsys.readouterr().err)["error"]["code"] == "K318"
 

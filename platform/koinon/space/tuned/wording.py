@@ -63,7 +63,7 @@ class CompressionConfig(Config):
     """Words of your own in place of the language's."""
     text_tokens: int = Field(default=64, ge=4, le=8192)
     """Tokens kept of a text; the prompt around it is never cut."""
-    dimension: int | None = Field(default=128, ge=2, le=4096)
+    dimension: int | None = Field(default=256, ge=2, le=4096)
     """Length of a vector; ``None``: as wide as the model, without a map."""
     hidden: int = Field(default=512, ge=0, le=8192)
     """Units of a perceptron beside the linear map; 0: none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from koinon.config import Config
+from koinon.space import DEFAULT_ENCODER
 from koinon.space.tuned import CompressionConfig
 
 __all__ = ["LearnerConfig", "MapConfig", "PairConfig", "TuneConfig"]
@@ -71,8 +72,8 @@ class MapConfig(Config):
 class TuneConfig(Config):
     """Everything :func:`koinon.recommenders.serial.notellm.tune_space` needs beside the data."""
 
-    base: str = "minilm-english"
-    """The encoder or decoder to tune: ``minilm-english``, ``hf:…`` or ``gguf:…``."""
+    base: str = DEFAULT_ENCODER
+    """The encoder or decoder to tune: any where ``epochs`` is 0, else ``minilm-english``, ``hf:…`` or ``gguf:…``."""
     compression: CompressionConfig = Field(default_factory=CompressionConfig)
     """Prompt, length, LoRA, projection."""
     evenness: float = Field(default=0.5, ge=0.0, le=1.0)
@@ -85,12 +86,12 @@ class TuneConfig(Config):
     """How pairs are learned from."""
     epoch_pairs: int = Field(default=4096, ge=2)
     """Pairs from one validation to the next, drawn anew each time."""
-    epochs: int = Field(default=10, ge=0)
-    """Such epochs at most; 0: the map alone is learned, in seconds, and nothing inside the model is tuned."""
+    epochs: int = Field(default=0, ge=0)
+    """Such epochs of LoRA at most; 0: the map alone is learned, and nothing inside the model is tuned."""
     patience: int = Field(default=2, ge=1)
     """Validations without a better recall after which it ends."""
-    recall_at: int = Field(default=100, ge=1)
-    """Places that count in item-to-item recall on validation."""
+    recall_at: int | None = Field(default=None, ge=1)
+    """Places that count in item-to-item recall on validation; ``None``: 100, or a twentieth of a small catalogue."""
     validation_users: int = Field(default=500, ge=1)
     """People asked on validation, three pairs of each at most."""
     validation_items: int = Field(default=2000, ge=2)

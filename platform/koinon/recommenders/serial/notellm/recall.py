@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from scipy.sparse import csr_matrix
 
 from koinon.data import Domain, EvaluationSet
 
-__all__ = ["ItemPairs", "by_user", "held_out_pairs", "item_recall", "pairs_within"]
+__all__ = ["ItemPairs", "by_user", "held_out_pairs", "item_recall", "pairs_within", "usual_cut"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,11 @@ def held_out_pairs(
             query.append(had[places[:, 0]].astype(np.int32))
             target.append(taken[places[:, 1]].astype(np.int32))
     return ItemPairs(np.concatenate(user), np.concatenate(query), np.concatenate(target))
+
+
+def usual_cut(items: int) -> int:
+    """Places that count in a catalogue of so many items: 100, or a twentieth of a small one."""
+    return min(100, math.ceil(items / 20))
 
 
 def pairs_within(

@@ -22,7 +22,7 @@ from koinon.recommenders.ranking import Ranked
 from koinon.recommenders.serial.notellm._config import MapConfig, PairConfig
 from koinon.recommenders.serial.notellm.mapping import learn_map
 from koinon.recommenders.serial.notellm.pairs import co_occurrences, no_negatives
-from koinon.recommenders.serial.notellm.recall import ItemPairs, by_user, item_recall, pairs_within
+from koinon.recommenders.serial.notellm.recall import ItemPairs, by_user, item_recall, pairs_within, usual_cut
 from koinon.recommenders.store import Storable
 from koinon.space import Space, SpaceView
 from koinon.space.evened import principal_map
@@ -184,5 +184,5 @@ def _set_apart(domain: Domain, share: float, seed: int) -> tuple[Domain, list[ND
 
 def _recall_of(watched: ItemPairs, together: csr_matrix, items: int) -> Callable[[Floats], float]:
     """Recall of vectors of all items, at 100 places or a twentieth of a small catalogue."""
-    cut = min(100, math.ceil(items / 20))
+    cut = usual_cut(items)
     return lambda vectors: float(by_user(item_recall(vectors, watched, together, k=(cut,))[cut], watched).mean())

@@ -20,7 +20,7 @@ from koinon.recommenders.serial.notellm._config import TuneConfig
 from koinon.recommenders.serial.notellm.learner import PairLearner
 from koinon.recommenders.serial.notellm.mapping import learn_map
 from koinon.recommenders.serial.notellm.pairs import Pairs, co_occurrences, no_negatives
-from koinon.recommenders.serial.notellm.recall import ItemPairs, by_user, held_out_pairs, item_recall
+from koinon.recommenders.serial.notellm.recall import ItemPairs, by_user, held_out_pairs, item_recall, usual_cut
 from koinon.recommenders.store import catalogue_fingerprint
 from koinon.space import open_encoder
 from koinon.space.tuned import MANIFEST, Manifest, MappedNetwork, TextNetwork, network_over, save_tuned
@@ -134,7 +134,7 @@ def tune_space(
             "pairs_learned_from": told.rows,
         }
     report["validation"] = tuning.watched.facts | {
-        f"recall@{config.recall_at}": recalls if len(tuning.watched.pairs) else {}
+        f"recall@{tuning.watched.at}": recalls if len(tuning.watched.pairs) else {}
     }
     manifest = None
     if folder is not None:
@@ -265,7 +265,8 @@ class Watched:
         others = np.setdiff1d(np.arange(split.train.n_items), items)
         more = min(max(config.validation_items - len(items), 0), len(others))
         drawn = np.random.default_rng(seed).choice(others, more, replace=False)
-        return cls(found, np.sort(np.concatenate((items, drawn))).astype(np.int64), pairs, config.recall_at)
+        cut = config.recall_at or usual_cut(split.train.n_items)
+        return cls(found, np.sort(np.concatenate((items, drawn))).astype(np.int64), pairs, cut)
 
     @property
     def facts(self) -> dict[str, int]:
