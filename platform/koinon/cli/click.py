@@ -6,19 +6,17 @@ import json
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from koinon.cli.epochs import shown_epochs
 from koinon.cli.train import tables_of
 
 if TYPE_CHECKING:
     from koinon.recommenders.clicks import ClickData
-    from koinon.recommenders.fitting import Progress
 
 __all__ = ["app"]
 
@@ -83,7 +81,7 @@ def train(
     data = _data(directory, dataset, liked_above, dropped, without)
     aligned = settings.alignment if isinstance(settings, NetworkConfig) else None
     space = None if aligned is None else open_space(aligned.encoder)
-    with _shown(as_json) as on_progress:
+    with shown_epochs(as_json, "AUC", "rows") as on_progress:
         measured = train_clicks(model, settings, data, space, seed=seed, folder=out, on_progress=on_progress)
     report = {"command": shlex.join(["koinon", *sys.argv[1:]]), "data": data.name, **measured.report}
     write_atomically(out / "report.json", json.dumps(report, indent=2) + "\n")
@@ -129,46 +127,6 @@ def _data(
 
     name, tables = tables_of(directory, dataset)
     return click_data(name, tables, liked_above=liked_above, dropped=dropped, without=without or ())
-
-
-@contextmanager
-def _shown(as_json: bool) -> Iterator[Callable[[Progress], None]]:
-    """JSON lines, a bar on a terminal, or a line per epoch."""
-    from rich.console import Console
-
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    if as_json or not console.is_terminal:
-
-        def line(progress: Progress) -> None:
-            if not progress.epoch_over:
-                return
-            if as_json:
-                print(json.dumps({"event": "epoch", **asdict(progress)}), flush=True)
-            else:
-                console.print(_said(progress), markup=False)
-
-        yield line
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=console) as bar:
-        task = bar.add_task("reading")
-
-        def show(progress: Progress) -> None:
-            done = progress.steps * (progress.epoch - 1) + progress.step
-            bar.update(task, description=_said(progress), completed=done, total=progress.steps * progress.epochs)
-
-        yield show
-
-
-def _said(progress: Progress) -> str:
-    value = "" if progress.metric is None else f", AUC {progress.metric:.4f} (best {progress.best:.4f})"
-    return (
-        f"{progress.phase}, epoch {progress.epoch}/{progress.epochs}: loss {progress.loss:.4f}{value}, "
-        f"{progress.rows_per_second:,.0f} rows/s"
-    )
 
 
 def _say_figures(test: dict[str, Any]) -> None:

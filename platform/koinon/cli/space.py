@@ -6,18 +6,13 @@ import json
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from koinon.cli.epochs import shown_epochs
 from koinon.cli.train import Directory, MinimumItemEvents, Named, Protocol, split_of
-
-if TYPE_CHECKING:
-    from koinon.recommenders.fitting import Progress
 
 __all__ = ["app"]
 
@@ -73,7 +68,7 @@ def tune(
     settings = settings.model_copy(update={name: value for name, value in changes.items() if value is not None})
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     split = split_of(directory, dataset, protocol, minimum_item_events)
-    with _shown(as_json) as on_progress:
+    with shown_epochs(as_json, "recall", "pairs") as on_progress:
         tuned = tune_space(split, settings, out, seed=seed, device=device, on_progress=on_progress)
     assert tuned.manifest is not None
     report = {
@@ -111,44 +106,3 @@ def tags(
     written = encoder.tags(lines, task="category" if category else "tags", most_tokens=most_tokens)
     for line, found in zip(lines, written, strict=True):
         typer.echo(json.dumps({"text": line, "tags": found}, ensure_ascii=False) if as_json else ", ".join(found))
-
-
-@contextmanager
-def _shown(as_json: bool) -> Iterator[Callable[[Progress], None]]:
-    """JSON lines, a bar on a terminal, or a line per epoch."""
-    from rich.console import Console
-
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    if as_json or not console.is_terminal:
-
-        def line(progress: Progress) -> None:
-            if not progress.epoch_over:
-                return
-            if as_json:
-                print(json.dumps({"event": "epoch", **asdict(progress)}), flush=True)
-            else:
-                console.print(_said(progress), markup=False)
-
-        yield line
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-    from rich.progress import Progress as Bar
-
-    with Bar(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=console) as bar:
-        task = bar.add_task("reading")
-
-        def show(progress: Progress) -> None:
-            done = progress.steps * (progress.epoch - 1) + progress.step
-            bar.update(task, description=_said(progress), completed=done, total=progress.steps * progress.epochs)
-
-        yield show
-
-
-def _said(progress: Progress) -> str:
-    value = "" if progress.metric is None else f", recall {progress.metric:.4f} (best {progress.best:.4f})"
-    minutes, seconds = divmod(round(progress.seconds_left), 60)
-    stage = f"{progress.phase}, " if progress.phase else ""
-    return (
-        f"{stage}epoch {progress.epoch}/{progress.epochs}: loss {progress.loss:.4f}{value}, "
-        f"{progress.rows_per_second:,.1f} pairs/s, at most {minutes}:{seconds:02d} left"
-    )

@@ -6,20 +6,15 @@ import json
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from koinon.cli.epochs import shown_epochs
 
+if TYPE_CHECKING:
     from koinon.data import Split, Tables
-    from koinon.recommenders.sequential import Progress
-    from koinon.recommenders.training import OnProgress
     from koinon.space import Space
 
 __all__ = ["Directory", "Encoder", "MinimumItemEvents", "Named", "Protocol", "app", "space_for", "split_of"]
@@ -96,7 +91,7 @@ def train(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     split = split_of(directory, dataset, protocol, minimum_item_events)
     space = space_for(recommender, settings.model_dump(), encoder)
-    with _shown(as_json) as on_progress:
+    with shown_epochs(as_json, "NDCG@10", "tokens") as on_progress:
         trained = train_on(
             recommender,
             settings,
@@ -148,51 +143,6 @@ def space_for(recommender: str, settings: dict[str, Any], encoder: str) -> Space
     from koinon.space import open_space
 
     return open_space(encoder) if reads_texts(recommender, settings) else None
-
-
-@contextmanager
-def _shown(as_json: bool) -> Iterator[OnProgress]:
-    """JSON lines, a bar on a terminal, or a line per epoch."""
-    from rich.console import Console
-
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    if as_json or not console.is_terminal:
-        yield _line_by_line(console, as_json)
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=console) as bar:
-        task = bar.add_task("reading")
-
-        def show(phase: str, progress: Any) -> None:
-            total = progress.steps * progress.epochs
-            done = progress.steps * (progress.epoch - 1) + progress.step
-            bar.update(task, description=_said(phase, progress), completed=done, total=total)
-
-        yield show
-
-
-def _line_by_line(console: Console, as_json: bool) -> OnProgress:
-    """Give a function that says one line when an epoch is over."""
-
-    def show(phase: str, progress: Progress) -> None:
-        if not progress.epoch_over:
-            return
-        if as_json:
-            print(json.dumps({"event": "epoch", **asdict(progress), "phase": phase}), flush=True)
-        else:
-            console.print(_said(phase, progress), markup=False)
-
-    return show
-
-
-def _said(phase: str, progress: Progress) -> str:
-    value = "" if progress.metric is None else f", NDCG@10 {progress.metric:.4f} (best {progress.best:.4f})"
-    minutes, seconds = divmod(round(progress.seconds_left), 60)
-    return (
-        f"{phase}, epoch {progress.epoch}/{progress.epochs}: loss {progress.loss:.4f}{value}, "
-        f"{progress.rows_per_second:,.0f} tokens/s, at most {minutes}:{seconds:02d} left"
-    )
 
 
 def _summary(report: dict[str, Any], out: Path) -> None:

@@ -33,8 +33,8 @@ __all__ = [
 TRAINABLE: tuple[str, ...] = tuple(name for name, place in REGISTRY.items() if ".federated" not in place)
 """Recommenders that a partner trains by itself."""
 
-OnProgress = Callable[[str, Any], None]
-"""Called with ``early stop`` or ``again``, and a :class:`koinon.recommenders.sequential.Progress`."""
+OnProgress = Callable[[Any], None]
+"""Told a :class:`koinon.recommenders.fitting.Progress`, whose ``phase`` is ``early stop`` or ``again``."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def _fit(
 def _watched(phase: str, folder: Path | None, on_progress: OnProgress | None) -> Mapping[str, Any]:
     return {
         "checkpoint": None if folder is None else folder / f"checkpoint-{phase.replace(' ', '-')}",
-        "on_progress": None if on_progress is None else lambda progress: on_progress(phase, progress),
+        "on_progress": None if on_progress is None else lambda progress: on_progress(replace(progress, phase=phase)),
     }
 
 
