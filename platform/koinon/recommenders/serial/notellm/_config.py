@@ -55,7 +55,7 @@ class LearnerConfig(Config):
 class MapConfig(Config):
     """How the map alone is learned, before LoRA, on states of the untuned model."""
 
-    steps: int = Field(default=2000, ge=1)
+    steps: int = Field(default=3000, ge=1)
     """At most; each costs products of small matrices, no pass of the model."""
     every: int = Field(default=50, ge=1)
     """Steps from one validation to the next."""
@@ -65,8 +65,8 @@ class MapConfig(Config):
     """Pairs of a batch; every other text of the batch is a negative."""
     learning_rate: float = Field(default=1e-3, gt=0.0)
     """AdamW's."""
-    dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
-    """Of a state's numbers."""
+    dropout: float = Field(default=0.5, ge=0.0, lt=1.0)
+    """Of a state's numbers. With less the map learns faster, and what it learns holds less for items it has not seen."""
 
 
 class TuneConfig(Config):
