@@ -120,16 +120,17 @@ def test_it_stops_when_recall_grows_no_more(bert, split):
 
 def test_what_is_worse_than_the_map_alone_is_not_kept(bert, split, tmp_path):
     ruinous = LearnerConfig(batch_pairs=16, learning_rate=3.0, temperature=0.05)
-    config = config_of(bert, epochs=1, map=MapConfig(steps=60, every=10, learning_rate=0.02)).model_copy(
-        update={"learner": ruinous}
-    )
+    map_ = MapConfig(steps=60, every=10, learning_rate=0.02, dropout=0.2)
+    config = config_of(bert, epochs=1, map=map_).model_copy(update={"learner": ruinous})
     tuned = tune_space(split, config, tmp_path / "out")
     recall = tuned.report["validation"]["recall@5"]
     assert recall["tuned"] < recall["map"]
     assert tuned.report["best_epoch"] == 0
     assert not any(array.any() for name, array in tuned.network.shared_state().items() if "lora_B" in name)
     alone = tune_space(
-        split, config_of(bert, epochs=0, map=MapConfig(steps=60, every=10, learning_rate=0.02)), tmp_path / "alone"
+        split,
+        config_of(bert, epochs=0, map=MapConfig(steps=60, every=10, learning_rate=0.02, dropout=0.2)),
+        tmp_path / "alone",
     )
     assert alone.manifest.sha256 == tuned.manifest.sha256
     assert set(alone.report["validation"]["recall@5"]) == {"start", "map"}

@@ -66,7 +66,7 @@ class MapConfig(Config):
     learning_rate: float = Field(default=1e-3, gt=0.0)
     """AdamW's."""
     dropout: float = Field(default=0.5, ge=0.0, lt=1.0)
-    """Of a state's numbers. With less the map learns faster, and what it learns holds less for items it has not seen."""
+    """Of a state's numbers. With less the map learns faster, and what it learns holds less for items not seen."""
 
 
 class TuneConfig(Config):
