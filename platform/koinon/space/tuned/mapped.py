@@ -118,7 +118,7 @@ class MappedNetwork(nn.Module):
         return F.normalize(self.projection(states) if self.projection is not None else states, dim=1)
 
     def start_principal(self, states: NDArray[np.float32], *, evenness: float = 0.5) -> None:
-        """Let the map begin as the principal axes of texts' states, about their mean.
+        """Let the map be the principal axes of texts' states, about their mean; its perceptron adds nothing.
 
         Parameters
         ----------
@@ -133,6 +133,8 @@ class MappedNetwork(nn.Module):
         with torch.no_grad():
             self.projection.weight.copy_(torch.from_numpy(map_))
             self.projection.bias.copy_(torch.from_numpy(-map_ @ mean))
+            if self.projection.outer is not None:
+                self.projection.outer.weight.zero_()
 
     def merge(self) -> None:
         """Nothing can be trained any more."""

@@ -7,7 +7,7 @@ import pytest
 
 from koinon.errors import RecommenderError
 from koinon.recommenders import store
-from koinon.recommenders.conventional import TextSimilarity
+from koinon.recommenders.conventional import TextSimilarity, TextSimilarityConfig
 from koinon.recommenders.protocol import Request
 from koinon.recommenders.serial.notellm import MapConfig, NoteLLM, NoteLLMConfig
 
@@ -49,7 +49,7 @@ def test_the_space_learns_what_goes_together_here(fitted, shop):
     plain = TextSimilarity().fit(shop, Marks(), rng=np.random.default_rng(0))
     assert colours_in_list(plain, shop) < 0.8
     assert colours_in_list(fitted, shop) == 1.0
-    assert fitted.recall is not None
+    assert fitted.learned
 
 
 def test_it_knows_items_that_nobody_took(shop):
@@ -81,7 +81,7 @@ def test_where_nothing_goes_together_the_axes_stay(shop):
     texts, _ = coloured_shop()
     alone = domain_of(texts, [[number] for number in range(len(texts))])
     model = NoteLLM(CONFIG).fit(alone, Marks(), rng=np.random.default_rng(0))
-    assert model.recall is None
+    assert not model.learned
     assert np.isfinite(model.score([Request(history=np.array([0]))])).all()
 
 
@@ -92,3 +92,12 @@ def test_it_needs_a_space_and_to_be_fitted(shop):
         NoteLLM().score([Request(history=np.array([0]))])
     with pytest.raises(RecommenderError, match="K488"):
         NoteLLM(NoteLLMConfig.model_construct(base="ease", base_settings={}))
+
+
+def test_a_map_that_is_not_clearly_better_is_not_kept(shop):
+    ruinous = CONFIG.model_copy(update={"map": MapConfig(steps=40, every=40, learning_rate=30.0, batch_pairs=128)})
+    model = NoteLLM(ruinous).fit(shop, Marks(), rng=np.random.default_rng(0))
+    evened = TextSimilarity(TextSimilarityConfig(evenness=0.5)).fit(shop, Marks(), rng=np.random.default_rng(0))
+    asked = [Request(history=np.array([3, 4]))]
+    assert not model.learned
+    np.testing.assert_allclose(model.score(asked), evened.score(asked), atol=1e-5)

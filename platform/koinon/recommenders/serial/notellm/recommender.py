@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy.sparse import csr_matrix
@@ -61,7 +62,8 @@ class NoteLLM(Ranked):
 
     The space's vectors stay as they are; :mod:`koinon.recommenders.serial.notellm.mapping` learns a map of them from
     the events that it is fitted on, stopped by item-to-item recall on people set apart. The base then reads the space
-    through the map. A catalogue in which nothing goes together keeps the space's principal axes.
+    through the map. Where that recall is not clearly above the one of the catalogue's evened principal axes, which the
+    map begins as, or nothing goes together, the axes stay.
 
     Parameters
     ----------
@@ -70,8 +72,8 @@ class NoteLLM(Ranked):
 
     Attributes
     ----------
-    recall
-        Of the map that was kept, among the people set apart; ``None`` without such.
+    learned
+        Whether the learned map was kept.
     """
 
     name: ClassVar[str] = "notellm"
@@ -80,7 +82,7 @@ class NoteLLM(Ranked):
     def __init__(self, config: NoteLLMConfig | None = None) -> None:
         self.config = config or NoteLLMConfig()
         self.base: Storable = build_base(self.config.base, self.config.base_settings, BASES)
-        self.recall: float | None = None
+        self.learned = False
         self._map: StateMap | None = None
 
     def fit(self, domain: Domain, space: Space | None, *, rng: np.random.Generator) -> Self:
@@ -96,11 +98,13 @@ class NoteLLM(Ranked):
         seed = int(rng.integers(2**31))
         states = np.asarray(space.encode(domain.texts), dtype=np.float32)
         self._map = self._begun(states)
+        before = self._mapped(states)
         learned_from, asked = _set_apart(domain, self.config.apart, seed)
         pairs = co_occurrences(learned_from, self.config.pairs, seed=seed)
         if len(pairs):
             watched = pairs_within(domain.texts, asked, pairs.together, per_user=3, seed=seed)
-            told = learn_map(
+            recall = _recall_of(watched, pairs.together, domain.n_items)
+            learn_map(
                 self._map,
                 states,
                 pairs,
@@ -108,9 +112,11 @@ class NoteLLM(Ranked):
                 torch.tensor(math.log(1 / self.config.temperature)),
                 self.config.map,
                 seed=seed,
-                validate=_recall_of(watched, pairs.together, domain.n_items) if len(watched) else None,
+                validate=(lambda vectors: float(recall(vectors).mean())) if len(watched) else None,
             )
-            self.recall = told.best
+            self.learned = not len(watched) or _clearly_better(recall(self._mapped(states)), recall(before))
+            if not self.learned:
+                self._map = self._begun(states)
         self.base.fit(domain, self._view(space), rng=rng)
         return self
 
@@ -154,6 +160,12 @@ class NoteLLM(Ranked):
             begun.bias.copy_(torch.from_numpy(-axes @ mean))
         return begun
 
+    def _mapped(self, states: Floats) -> Floats:
+        """Unit vectors of states."""
+        assert self._map is not None
+        with torch.inference_mode():
+            return F.normalize(self._map(torch.from_numpy(states)), dim=1).numpy()
+
     def _view(self, space: Space) -> SpaceView:
         """The space through the map."""
         learned = self._map
@@ -182,7 +194,14 @@ def _set_apart(domain: Domain, share: float, seed: int) -> tuple[Domain, list[ND
     return domain.with_events(domain.events.take(~theirs)), items
 
 
-def _recall_of(watched: ItemPairs, together: csr_matrix, items: int) -> Callable[[Floats], float]:
-    """Recall of vectors of all items, at 100 places or a twentieth of a small catalogue."""
+def _recall_of(watched: ItemPairs, together: csr_matrix, items: int) -> Callable[[Floats], NDArray[np.float64]]:
+    """Each person's recall of vectors of all items, at 100 places or a twentieth of a small catalogue."""
     cut = usual_cut(items)
-    return lambda vectors: float(by_user(item_recall(vectors, watched, together, k=(cut,))[cut], watched).mean())
+    return lambda vectors: by_user(item_recall(vectors, watched, together, k=(cut,))[cut], watched)
+
+
+def _clearly_better(values: NDArray[np.float64], before: NDArray[np.float64]) -> bool:
+    """By two standard errors, paired over people."""
+    gain = values - before
+    error = float(gain.std(ddof=1)) / math.sqrt(len(gain)) if len(gain) > 1 else math.inf
+    return float(gain.mean()) > 2.0 * error

@@ -179,13 +179,16 @@ class _Tuning:
             fingerprint=self.fingerprint,
             on_progress=on_progress,
         )
-        return recalls | {"map": self.watched.recall(network.mapped(states))}, told.seconds
+        recalls["map"] = self.watched.recall(network.mapped(states))
+        if len(self.watched.pairs) and recalls["map"] < recalls["start"]:
+            network.start_principal(states, evenness=self.config.evenness)
+        return recalls, told.seconds
 
     def go_on(
         self, learner: PairLearner, recalls: dict[str, float], folder: Path | None, on_progress: OnProgress | None
     ) -> Training:
         """Train LoRA too, and add its recall; what it makes worse is not kept (``best_epoch`` 0)."""
-        reached = list(recalls.values())[-1]
+        reached = max(recalls.values())
         begun = {name: value.clone() for name, value in learner.state_dict().items()}
         batch = _Batches(self.pairs, learner, self.config, self.seed)
         steps = max(self.config.epoch_pairs // self.config.learner.batch_pairs, 1)
