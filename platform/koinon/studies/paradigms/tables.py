@@ -108,11 +108,16 @@ def _cost(arm: ArmResult) -> str:
     if cost.fit_seconds is None or cost.p50_ms is None:
         return NONE
     peak = NONE if cost.peak_mb is None else f"{cost.peak_mb:,.0f}"
-    return f"{cost.fit_seconds:.2g} · {peak} · {cost.p50_ms:.2g}"
+    return f"{_short(cost.fit_seconds)} · {peak} · {_short(cost.p50_ms)}"
 
 
 def _seeds(arm: ArmResult) -> str:
     return NONE if arm.seed_deviation is None else f"{len(arm.seeds)} · {_number(arm.seed_deviation)}"
+
+
+def _short(value: float) -> str:
+    """Two figures that count, or all before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def _number(value: float | None, places: int = 4) -> str:
