@@ -121,8 +121,8 @@ def _beside(
 ) -> tuple[Literal["better", "worse", "same"], float | None]:
     reference = one.arms[one.reference] if one.reference else None
     key = next((name for name in result.lists if name.startswith(question.key)), None)
-    if reference is None or key is None:
-        return "same", None
+    if reference is None or key is None or (result.sampled and question.key == "coverage"):
+        return "same", None  # the lists of a sample of people show less of a catalogue, whatever they hold
     mine, base = result.lists[key], reference.lists.get(key)
     if mine is None or not base:
         return "same", None
@@ -145,7 +145,15 @@ def _times(question: Question, present: Mapping[str, str], data: Mapping[str, Da
         return None
     middle = median(ratios)
     kind: Kind = "strong" if middle <= 1 else "weak" if middle >= LONGER else "level"
-    return kind, f"{middle:.2g} times the reference's, median over {len(ratios)} data set{'s' * (len(ratios) != 1)}."
+    return (
+        kind,
+        f"{_short(middle)} times the reference's, median over {len(ratios)} data set{'s' * (len(ratios) != 1)}.",
+    )
+
+
+def _short(value: float) -> str:
+    """Two figures that count, or all before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def _reworded(present: Mapping[str, str], data: Mapping[str, DataResult]) -> tuple[Kind, str] | None:

@@ -91,6 +91,8 @@ def _lists(arm: ArmResult, k: object) -> str:
     values = [arm.lists.get(f"{name}@{k}") for name in ("coverage", "novelty", "diversity")]
     if values[0] is None:
         return NONE
+    if arm.sampled:
+        values[0] = None  # the lists of a sample of people show less of a catalogue, whatever they hold
     return " · ".join(NONE if value is None else f"{value:.{n}f}" for value, n in zip(values, (2, 1, 2), strict=True))
 
 

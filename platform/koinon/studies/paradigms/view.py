@@ -84,15 +84,17 @@ def build_view(results: StudyResults) -> dict[str, Any]:
 def _headline(results: StudyResults) -> dict[str, str]:
     ahead: dict[str, list[str]] = {}
     for name, one in results.data.items():
-        winners = [arm for arm, found in one.arms.items() if verdict(found.gains.get("all")) == "better"]
+        able = [arm for arm in one.arms if results.arms[arm].paradigm != "conventional"]
+        winners = [arm for arm in able if verdict(one.arms[arm].gains.get("all")) == "better"]
         if winners:
             best = max(winners, key=lambda arm: one.arms[arm].gains["all"].mean or 0.0)
             ahead[name] = [results.arms[best].title]
     total = len(results.data)
     some = f"{len(ahead)} of {total}" if total > 1 else ("this" if ahead else "no")
-    first = f"On {some} data set{'s' if total > 1 else ''} something beats the best conventional recommender"
+    sets = f"data set{'s' if total > 1 else ''}"
+    first = f"On {some} {sets} a language model or a federation beats the conventional recommender"
     if not ahead:
-        first = "Over everybody, nothing beats the best conventional recommender beyond doubt"
+        first = "Over everybody, nothing beats the conventional recommender beyond doubt"
     rest = "; ".join(f"{name}: {', '.join(arms)}" for name, arms in ahead.items())
     return {"first": f"{first}.", "rest": f"Ahead, beyond chance: {rest}." if rest else ""}
 
@@ -140,7 +142,9 @@ def _clicks(metric: str) -> Reader:
 
 
 def _list_figure(key: str) -> Callable[[ArmResult], float | None]:
-    return lambda arm: arm.lists.get(key)
+    """Of what all lists show together, nothing is said where a sample of people was asked."""
+    together = key.startswith(("coverage", "gini"))
+    return lambda arm: None if together and arm.sampled else arm.lists.get(key)
 
 
 def _matrix(

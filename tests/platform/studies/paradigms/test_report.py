@@ -183,3 +183,13 @@ def test_the_tables_hold_what_the_document_holds(results):
     assert "**Clicks**" not in text
     for table in text.strip().split("\n\n")[1::2]:
         assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_what_a_sample_of_lists_shows_of_a_catalogue_is_not_compared(results, sampled):
+    data = results.data["<b>shop</b>"]
+    asked = data.arms["semantic-ease"].model_copy(update={"sampled": sampled, "lists": {"coverage@10": 0.01}})
+    other = data.model_copy(update={"arms": {**data.arms, "semantic-ease": asked}})
+    told = find(results.arms, {"shop": other})
+    of_it = [one for one in told if one.paradigm == "serial: embeddings" and "share of the catalogue" in one.question]
+    assert [one.kind for one in of_it] == ([] if sampled else ["weak"])
