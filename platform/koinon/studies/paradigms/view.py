@@ -92,11 +92,16 @@ def _headline(results: StudyResults) -> dict[str, str]:
     total = len(results.data)
     some = f"{len(ahead)} of {total}" if total > 1 else ("this" if ahead else "no")
     sets = f"data set{'s' if total > 1 else ''}"
-    first = f"On {some} {sets} a language model or a federation beats the conventional recommender"
+    first = f"On {some} {sets} a language model or a federation beats the conventional reference"
     if not ahead:
-        first = "Over everybody, nothing beats the conventional recommender beyond doubt"
+        first = "Over everybody, nothing beats the conventional reference beyond doubt"
     rest = "; ".join(f"{name}: {', '.join(arms)}" for name, arms in ahead.items())
-    return {"first": f"{first}.", "rest": f"Ahead, beyond chance: {rest}." if rest else ""}
+    return {
+        "first": f"{first}.",
+        "rest": f"Ahead of the conventional recommender that was best on validation, beyond chance: {rest}."
+        if rest
+        else "",
+    }
 
 
 def _keys(results: StudyResults, shown: Sequence[str]) -> list[tuple[str, str]]:
