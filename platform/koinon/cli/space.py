@@ -21,8 +21,8 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON lines, the last is the result.")]
 
 _TUNE = (
-    "Examples: `koinon space tune shops/office --out tuned/office` learns a map over the default encoder in a minute "
-    "or two, then `koinon encode shops/office --encoder tuned:tuned/office`; LoRA inside a model too: `--base "
+    "Examples: `koinon space tune shops/office --out tuned/office` learns a map over the default encoder in "
+    "minutes, then `koinon encode shops/office --encoder tuned:tuned/office`; LoRA inside a model too: `--base "
     "minilm-english --epochs 10`; a decoder: `--base 'gguf:SmolLM2.gguf?dtype=bfloat16' --epochs 10`."
 )
 _TAGS = "Example: `koinon space tags tuned/office --texts titles.txt`."

@@ -49,6 +49,15 @@ class StateMap(nn.Linear):
         bent: Tensor = self.outer(F.gelu(self.inner(states)))
         return straight + bent
 
+    def begin(self, states: NDArray[np.float32], evenness: float) -> None:
+        """Be the principal axes of ``float32[texts, width]`` about their mean; the perceptron adds nothing."""
+        axes, mean = principal_map(states, evenness, self.out_features)
+        with torch.no_grad():
+            self.weight.copy_(torch.from_numpy(axes))
+            self.bias.copy_(torch.from_numpy(-axes @ mean))
+            if self.outer is not None:
+                self.outer.weight.zero_()
+
 
 class MappedNetwork(nn.Module):
     """Texts to unit vectors by an encoder as it is and a map that is learned.
@@ -127,14 +136,8 @@ class MappedNetwork(nn.Module):
         evenness
             0 keeps every axis as long as it is, 1 makes all equally long (whitening).
         """
-        if self.projection is None:
-            return
-        map_, mean = principal_map(states, evenness, self.dimension)
-        with torch.no_grad():
-            self.projection.weight.copy_(torch.from_numpy(map_))
-            self.projection.bias.copy_(torch.from_numpy(-map_ @ mean))
-            if self.projection.outer is not None:
-                self.projection.outer.weight.zero_()
+        if self.projection is not None:
+            self.projection.begin(states, evenness)
 
     def merge(self) -> None:
         """Nothing can be trained any more."""

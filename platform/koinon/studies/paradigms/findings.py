@@ -20,7 +20,7 @@ from koinon.studies.paradigms.results import About, ArmResult, DataResult, Findi
 from koinon.studies.report.results import Gain
 from koinon.studies.report.words import figure, percent
 
-__all__ = ["find", "verdict"]
+__all__ = ["find", "short", "verdict"]
 
 Kind = Literal["strong", "weak", "level", "unknown"]
 TENTH = 0.1
@@ -147,11 +147,11 @@ def _times(question: Question, present: Mapping[str, str], data: Mapping[str, Da
     kind: Kind = "strong" if middle <= 1 else "weak" if middle >= LONGER else "level"
     return (
         kind,
-        f"{_short(middle)} times the reference's, median over {len(ratios)} data set{'s' * (len(ratios) != 1)}.",
+        f"{short(middle)} times the reference's, median over {len(ratios)} data set{'s' * (len(ratios) != 1)}.",
     )
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """Two figures that count, or all before the point."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from koinon.studies.paradigms.findings import verdict
+from koinon.studies.paradigms.findings import short, verdict
 from koinon.studies.paradigms.results import ArmResult, DataResult, StudyResults
 
 __all__ = ["markdown"]
@@ -110,16 +110,11 @@ def _cost(arm: ArmResult) -> str:
     if cost.fit_seconds is None or cost.p50_ms is None:
         return NONE
     peak = NONE if cost.peak_mb is None else f"{cost.peak_mb:,.0f}"
-    return f"{_short(cost.fit_seconds)} · {peak} · {_short(cost.p50_ms)}"
+    return f"{short(cost.fit_seconds)} · {peak} · {short(cost.p50_ms)}"
 
 
 def _seeds(arm: ArmResult) -> str:
     return NONE if arm.seed_deviation is None else f"{len(arm.seeds)} · {_number(arm.seed_deviation)}"
-
-
-def _short(value: float) -> str:
-    """Two figures that count, or all before the point."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def _number(value: float | None, places: int = 4) -> str:

@@ -26,7 +26,6 @@ from koinon.recommenders.serial.notellm.pairs import co_occurrences, no_negative
 from koinon.recommenders.serial.notellm.recall import ItemPairs, by_user, item_recall, pairs_within, usual_cut
 from koinon.recommenders.store import Storable
 from koinon.space import Space, SpaceView
-from koinon.space.evened import principal_map
 from koinon.space.tuned import StateMap
 
 __all__ = ["NoteLLM", "NoteLLMConfig"]
@@ -97,7 +96,8 @@ class NoteLLM(Ranked):
             raise RecommenderError("K404", f"{self.name} needs a semantic space.", "Open one with koinon.space.")
         seed = int(rng.integers(2**31))
         states = np.asarray(space.encode(domain.texts), dtype=np.float32)
-        self._map = self._begun(states)
+        self._map = StateMap(states.shape[1], states.shape[1], self.config.hidden)
+        self._map.begin(states, self.config.evenness)
         before = self._mapped(states)
         learned_from, asked = _set_apart(domain, self.config.apart, seed)
         pairs = co_occurrences(learned_from, self.config.pairs, seed=seed)
@@ -116,7 +116,7 @@ class NoteLLM(Ranked):
             )
             self.learned = not len(watched) or _clearly_better(recall(self._mapped(states)), recall(before))
             if not self.learned:
-                self._map = self._begun(states)
+                self._map.begin(states, self.config.evenness)
         self.base.fit(domain, self._view(space), rng=rng)
         return self
 
@@ -150,15 +150,6 @@ class NoteLLM(Ranked):
         learned = {name.removeprefix("base."): array for name, array in state.items() if name.startswith("base.")}
         self.base = self.base.restore(learned, domain, self._view(space))
         return self
-
-    def _begun(self, states: Floats) -> StateMap:
-        """The principal axes of the catalogue, and a perceptron that adds nothing yet."""
-        axes, mean = principal_map(states, self.config.evenness)
-        begun = StateMap(states.shape[1], len(axes), self.config.hidden)
-        with torch.no_grad():
-            begun.weight.copy_(torch.from_numpy(axes))
-            begun.bias.copy_(torch.from_numpy(-axes @ mean))
-        return begun
 
     def _mapped(self, states: Floats) -> Floats:
         """Unit vectors of states."""
