@@ -2,20 +2,24 @@
 
     python -m bench.ctr --out measured --seeds 1 --arms autoint-published,dcnv2,ctrl-dcnv2
 
-Settings lie in ``bench/configs/clicks``; they were chosen on validation. An arm that is trained is not trained again,
+The arm *drawn* is CTRL with a vector drawn for every text in place of the language model's: what is left of the gain
+without any language. Settings lie in ``bench/configs/clicks``; they were chosen on validation. An arm that is trained is not trained again,
 one that was interrupted goes on. Every call ends by writing ``ctr.md``. Test rows are read by the arms asked for here.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from koinon.config import write_atomically
 from koinon.data.public import get
@@ -23,7 +27,7 @@ from koinon.evaluation.clicks import click_gains
 from koinon.recommenders.clicks import ClickData, NetworkConfig, click_data, train_clicks
 from koinon.recommenders.clicks.keeping import load_clicks
 from koinon.recommenders.clicks.training import click_config_type, kept_chances, serving
-from koinon.space import open_space
+from koinon.space import Space, open_space
 
 CONFIGS = Path(__file__).parent / "configs" / "clicks"
 
@@ -42,6 +46,10 @@ ARMS = {
     "trees": Arm("trees", "boosted trees"),
     "dcnv2-short": Arm("dcnv2", "DCNv2, settings as published, two epochs"),
     "ctrl-dcnv2-short": Arm("dcnv2", "CTRL on DCNv2, settings as published, two epochs", "dcnv2-short"),
+    "ctrl-dcnv2-short-rows": Arm("dcnv2", "the same, a row's own words alone", "dcnv2-short"),
+    "ctrl-dcnv2-short-drawn": Arm("dcnv2", "the same, vectors drawn in place of the model's", "dcnv2-short"),
+    "autoint-short": Arm("autoint", "AutoInt, settings as published, two epochs"),
+    "ctrl-autoint-short": Arm("autoint", "CTRL on AutoInt, settings as published, two epochs", "autoint-short"),
     "autoint-published": Arm("autoint", "AutoInt, settings as published"),
     "dcnv2-published": Arm("dcnv2", "DCNv2, settings as published"),
     "ctrl-dcnv2-published": Arm("dcnv2", "CTRL on DCNv2, settings as published", "dcnv2-published"),
@@ -59,6 +67,23 @@ def settings(name: str) -> Any:
     return kind.from_toml(file) if file.exists() else kind()
 
 
+class Drawn:
+    """A space that knows no language: every text has a normal vector of its own."""
+
+    dimension, fingerprint = 384, "drawn"
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """``float32[texts, 384]``."""
+        seeds = [int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") for text in texts]
+        rows = [np.random.default_rng(seed).standard_normal(self.dimension) for seed in seeds]
+        return np.array(rows, dtype=np.float32).reshape(-1, self.dimension)
+
+
+def space_of(encoder: str) -> Space:
+    """The space that an alignment names, or the drawn one."""
+    return Drawn() if encoder == "drawn" else open_space(encoder)
+
+
 def measure(name: str, seed: int, data: ClickData, out: Path) -> dict[str, Any]:
     """An arm's report, from disk where it is there."""
     folder = out / f"{name}-{seed}"
@@ -66,7 +91,7 @@ def measure(name: str, seed: int, data: ClickData, out: Path) -> dict[str, Any]:
     if not report.exists():
         config = settings(name)
         told = config.alignment if isinstance(config, NetworkConfig) else None
-        space = None if told is None else open_space(told.encoder)
+        space = None if told is None else space_of(told.encoder)
 
         def say(standing: Any) -> None:
             if standing.epoch_over:

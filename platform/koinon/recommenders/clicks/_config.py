@@ -28,6 +28,8 @@ class AlignmentConfig(Config):
     learned. What opens a space by it is ``koinon click``; a model takes the space that it is given."""
     liked: bool = True
     """A person's words also say which items they liked and which not, in training rows."""
+    liked_by: bool = True
+    """An item's words also say who liked it and who did not, in training rows, and what these people like else."""
     width: int = Field(default=128, ge=1)
     """Of the common space."""
     parts: int = Field(default=4, ge=1)

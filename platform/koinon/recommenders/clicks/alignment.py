@@ -5,7 +5,8 @@ whole training set these are as many prompts as rows, but few halves: a person's
 encoded once and the row's words are the two vectors side by side, under one learned linear map. That contains what
 mean-pooling over the whole prompt gives as long as neither half reads the other. The language model is frozen.
 
-A person's half may also say what they liked and did not (in training rows alone): the mean of these items' halves.
+Halves may also say what training rows tell: a person's what they liked and what they did not, the mean of these items'
+halves; an item's who liked it and who did not, the mean of these people's halves and of what they in turn like.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from koinon.space import Space
 __all__ = ["Alignment", "Words", "fine_grained", "words_of"]
 
 Float = NDArray[np.float32]
+Ints = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -39,20 +41,27 @@ class Words:
         ``float32[people, d]`` and ``float32[items, d]``, every column of mean 0 and deviation 1.
     liked
         ``float32[people, 2 d]``: the mean half of items liked, and of those not; 0 for none. ``None``: not told.
+    liked_by
+        ``float32[items, e]``: the mean of the people who liked it, and of those who did not; a person is their half
+        and, where it is told, what they like. ``None``: not told.
     """
 
     people: Float
     items: Float
     liked: Float | None
+    liked_by: Float | None
 
 
-def words_of(data: ClickData, space: Space, *, liked: bool = True) -> Words:
-    """Encode every distinct half once; ``liked`` from training rows alone."""
+def words_of(data: ClickData, space: Space, *, liked: bool = True, liked_by: bool = True) -> Words:
+    """Encode every distinct half once; ``liked`` and ``liked_by`` from training rows alone."""
     people, items = (_even(_encoded(side.sentences, space)) for side in (data.people, data.items))
-    if not liked:
-        return Words(people, items, None)
-    means = [_mean_of(data.train, data.train.label == wanted, items, len(people)) for wanted in (1.0, 0.0)]
-    return Words(people, items, np.concatenate(means, axis=1))
+    train = data.train
+    theirs = _means(train.label, train.person, train.item, items, len(people)) if liked else None
+    fans = None
+    if liked_by:
+        who = people if theirs is None else np.concatenate((people, _even(theirs)), axis=1)
+        fans = _even(_means(train.label, train.item, train.person, who, len(items)))
+    return Words(people, items, theirs, fans)
 
 
 def fine_grained(rows: Tensor, words: Tensor, parts: int) -> Tensor:
@@ -69,29 +78,31 @@ class Alignment(nn.Module):
     people: Tensor
     items: Tensor
     liked: Tensor | None
+    liked_by: Tensor | None
 
     def __init__(self, config: AlignmentConfig, network: ClickNetwork, words: Words) -> None:
         super().__init__()
         self.config, self.network = config, network
-        for name in ("people", "items", "liked"):
+        told = 0
+        for name in ("people", "items", "liked", "liked_by"):
             value = getattr(words, name)
             self.register_buffer(name, None if value is None else torch.from_numpy(value), persistent=False)
-        told = words.people.shape[1] + words.items.shape[1]
-        told += 0 if words.liked is None else words.liked.shape[1]
+            told += 0 if value is None else value.shape[1]
         self.from_row = nn.Linear(network.width, config.width)
         self.from_words = nn.Linear(told, config.width)
 
     def loss(self, person: Tensor, item: Tensor, hidden: tuple[Tensor, Tensor]) -> Tensor:
         """Half of row to words and half of words to row, each told from all others of the batch.
 
-        Who is hidden has no likes in words either.
+        Of who or what is hidden no likes are told either.
         """
         told = [self.people[person], self.items[item]]
-        if self.liked is not None:
-            told.append(self.liked[person].masked_fill(hidden[0][:, None], 0.0))
-        rows = self.from_row(self.network.states(person, item, hidden))
+        for likes, rows, unseen in ((self.liked, person, hidden[0]), (self.liked_by, item, hidden[1])):
+            if likes is not None:
+                told.append(likes[rows].masked_fill(unseen[:, None], 0.0))
+        states = self.from_row(self.network.states(person, item, hidden))
         words = self.from_words(torch.cat(told, dim=1))
-        alike = fine_grained(rows, words, self.config.parts).float() / self.config.temperature
+        alike = fine_grained(states, words, self.config.parts).float() / self.config.temperature
         own = torch.arange(len(person), device=person.device)
         return (F.cross_entropy(alike, own) + F.cross_entropy(alike.T, own)) / 2
 
@@ -108,8 +119,12 @@ def _even(vectors: Float) -> Float:
     return even
 
 
-def _mean_of(rows: Rows, keep: NDArray[np.bool_], items: Float, people: int) -> Float:
-    ones = np.ones(int(keep.sum()), dtype=np.float32)
-    taken = csr_matrix((ones, (rows.person[keep], rows.item[keep])), shape=(people, len(items)))
-    counts = np.maximum(np.asarray(taken.sum(axis=1)), 1.0).reshape(-1, 1)
-    return np.asarray((taken @ items) / counts, dtype=np.float32)
+def _means(label: Float, of: Ints, others: Ints, vectors: Float, count: int) -> Float:
+    """``float32[count, 2 d]``: for each of ``of`` the mean vector of its ``others`` of label 1, and of label 0."""
+    found = []
+    for wanted in (1.0, 0.0):
+        keep = label == wanted
+        ones = np.ones(int(keep.sum()), dtype=np.float32)
+        rows = csr_matrix((ones, (of[keep], others[keep])), shape=(count, len(vectors)))
+        found.append((rows @ vectors) / np.maximum(np.asarray(rows.sum(axis=1)), 1.0).reshape(-1, 1))
+    return np.concatenate(found, axis=1).astype(np.float32)

@@ -162,7 +162,7 @@ class NetworkClicks:
         device = network.head.weight.device
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)
-            both = Alignment(told, network, words_of(data, space, liked=told.liked)).to(device)
+            both = Alignment(told, network, words_of(data, space, liked=told.liked, liked_by=told.liked_by)).to(device)
         person, item = (torch.from_numpy(a).to(device).long() for a in (data.train.person, data.train.item))
 
         def loss(chosen: Examples) -> tuple[Tensor, int]:

@@ -29,7 +29,7 @@ from koinon.space.tuned.wording import CompressionConfig
 __all__ = ["MANIFEST", "Manifest", "read_tuned", "save_tuned"]
 
 MANIFEST = "tuned.json"
-FORMAT = "koinon-tuned-2"
+FORMAT = "koinon-tuned-3"
 
 
 class Manifest(Config):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -16,12 +17,12 @@ from koinon.space.encoders import Encoder, Progress
 from koinon.space.evened import principal_map
 from koinon.space.tuned.wording import CompressionConfig
 
-__all__ = ["MappedNetwork", "StateMap"]
+__all__ = ["MappedNetwork", "Member", "StateMap"]
 
-_VERSION = 2
+_VERSION = 3
 
 
-class StateMap(nn.Linear):
+class Member(nn.Linear):
     """A linear map of a model's states, and beside it a perceptron of one hidden layer that adds nothing at first.
 
     Parameters
@@ -49,14 +50,70 @@ class StateMap(nn.Linear):
         bent: Tensor = self.outer(F.gelu(self.inner(states)))
         return straight + bent
 
-    def begin(self, states: NDArray[np.float32], evenness: float) -> None:
-        """Be the principal axes of ``float32[texts, width]`` about their mean; the perceptron adds nothing."""
-        axes, mean = principal_map(states, evenness, self.out_features)
+    def begin(self, axes: NDArray[np.float32], mean: NDArray[np.float32]) -> None:
+        """Be the axes ``float32[dimension, width]`` about a mean; the perceptron adds nothing."""
         with torch.no_grad():
             self.weight.copy_(torch.from_numpy(axes))
             self.bias.copy_(torch.from_numpy(-axes @ mean))
             if self.outer is not None:
                 self.outer.weight.zero_()
+
+
+class StateMap(nn.Module):
+    """Several maps of a model's states, learned apart: two texts are as alike as the mean of the maps says.
+
+    Each member's vectors are made as long as 1 and stand side by side; of these the principal axes over the texts at
+    hand are kept (:meth:`settle`). One member alone has no axes: its answer is the map's.
+
+    Parameters
+    ----------
+    width, dimension
+        Lengths of a state and of a vector, a member's too.
+    hidden
+        Units of each member's perceptron; 0: there is none.
+    members
+        How many.
+    """
+
+    def __init__(self, width: int, dimension: int, hidden: int = 0, members: int = 1, *, device: str = "cpu") -> None:
+        super().__init__()
+        self.in_features, self.out_features = width, dimension
+        self.members = nn.ModuleList(Member(width, dimension, hidden, device=device) for _ in range(members))
+        self.axes = nn.Linear(members * dimension, dimension, bias=False, device=device) if members > 1 else None
+        self._level()
+
+    def forward(self, states: Tensor) -> Tensor:
+        """``float32[texts, width]`` to ``float32[texts, dimension]``."""
+        if self.axes is None:
+            alone: Tensor = self.members[0](states)
+            return alone
+        joined: Tensor = self.axes(self._side_by_side(states))
+        return joined
+
+    def begin(self, states: NDArray[np.float32], evenness: float) -> None:
+        """Be the principal axes of ``float32[texts, width]`` about their mean, every member alike."""
+        axes, mean = principal_map(states, evenness, self.out_features)
+        for member in self.members:
+            cast(Member, member).begin(axes, mean)
+        self._level()
+
+    def settle(self, states: NDArray[np.float32]) -> None:
+        """Keep the principal axes of what the members make of ``float32[texts, width]``."""
+        if self.axes is None:
+            return
+        with torch.no_grad():
+            vectors = self._side_by_side(torch.from_numpy(states).to(self.axes.weight.device)).double()
+            _, found = torch.linalg.eigh(vectors.T @ vectors)
+            self.axes.weight.copy_(found.flip(1).T[: self.out_features])
+
+    def _side_by_side(self, states: Tensor) -> Tensor:
+        return torch.cat([F.normalize(member(states), dim=1) for member in self.members], dim=1)
+
+    def _level(self) -> None:
+        """Let the members' vectors be averaged."""
+        if self.axes is not None:
+            with torch.no_grad():
+                self.axes.weight.copy_(torch.eye(self.out_features).repeat(1, len(self.members)) / len(self.members))
 
 
 class MappedNetwork(nn.Module):
@@ -70,7 +127,7 @@ class MappedNetwork(nn.Module):
     encoder
         From :func:`koinon.space.open_encoder`.
     config
-        Of it ``dimension`` and ``hidden`` count here.
+        Of it ``dimension``, ``hidden`` and ``members`` count here.
     """
 
     decodes = False
@@ -84,7 +141,7 @@ class MappedNetwork(nn.Module):
         with torch.random.fork_rng():
             torch.manual_seed(self.config.lora.seed)
             self.projection = (
-                StateMap(width, self.dimension, self.config.hidden, device=self.device)
+                StateMap(width, self.dimension, self.config.hidden, self.config.members, device=self.device)
                 if self.config.dimension
                 else None
             )

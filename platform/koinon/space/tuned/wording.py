@@ -67,6 +67,8 @@ class CompressionConfig(Config):
     """Length of a vector; ``None``: as wide as the model, without a map."""
     hidden: int = Field(default=512, ge=0, le=8192)
     """Units of a perceptron beside the linear map; 0: none."""
+    members: int = Field(default=4, ge=1, le=64)
+    """Maps that are learned apart and averaged."""
     lora: LoraSettings = Field(default_factory=LoraSettings)
     """What is tuned inside the model."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -40,6 +42,55 @@ def test_likes_in_words_are_the_mean_of_the_items_liked_in_training_rows(clicks,
     new = np.setdiff1d(clicks.test.person, clicks.train.person)
     assert (words.liked[new] == 0).all()
     assert words_of(clicks, word_space, liked=False).liked is None
+
+
+def test_who_liked_an_item_in_words_is_the_mean_of_the_people_who_did(clicks, word_space):
+    words = words_of(clicks, word_space, liked=False)
+    assert words.liked_by is not None
+    train, halves = clicks.train, words.people
+    plain = np.zeros((len(clicks.items.ids), 2 * halves.shape[1]), dtype=np.float32)
+    for place, label in enumerate((1, 0)):
+        for item in range(len(plain)):
+            own = halves[train.person[(train.item == item) & (train.label == label)]]
+            plain[item, place * halves.shape[1] :][: halves.shape[1]] = own.mean(0) if len(own) else 0.0
+    spread = plain.std(axis=0)
+    even = (plain - plain.mean(axis=0)) / np.where(spread > 1e-6, spread, 1.0)
+    np.testing.assert_allclose(words.liked_by, even, atol=1e-4)
+    with_likes = words_of(clicks, word_space)
+    assert with_likes.liked_by is not None
+    assert with_likes.liked_by.shape[1] == 3 * words.liked_by.shape[1]
+    assert words_of(clicks, word_space, liked_by=False).liked_by is None
+
+
+def test_ratings_outside_the_training_rows_change_no_words(clicks, word_space):
+    words = words_of(clicks, word_space)
+    other = replace(clicks, validation=flipped(clicks.validation), test=flipped(clicks.test))
+    for name, value in vars(words_of(other, word_space)).items():
+        np.testing.assert_array_equal(value, getattr(words, name))
+
+
+def flipped(rows):
+    return replace(rows, label=1 - rows.label)
+
+
+def test_of_a_hidden_person_and_a_hidden_item_no_likes_are_told(clicks, word_space):
+    network = DCNv2.network_type(DCNv2Config(**SMALL), clicks.people, clicks.items)
+    both = Alignment(ALIGNED, network, words_of(clicks, word_space))
+    person, item = (torch.from_numpy(array[:64]).long() for array in (clicks.train.person, clicks.train.item))
+    nothing, all_ = (torch.full((64,), value) for value in (False, True))
+
+    def losses():
+        return [both.loss(person, item, (a, b)).item() for a, b in ((nothing, all_), (all_, nothing), (all_, all_))]
+
+    before, told = losses(), both.loss(person, item, (nothing, nothing)).item()
+    both.liked_by += 1.0
+    after = losses()
+    assert after[0] == before[0]
+    assert after[2] == before[2]
+    assert after[1] != before[1]
+    both.liked += torch.randn(both.liked.shape)
+    assert losses()[1:] == after[1:]
+    assert both.loss(person, item, (nothing, nothing)).item() != told
 
 
 def test_fine_grained_likeness_takes_the_best_part_for_each_part():

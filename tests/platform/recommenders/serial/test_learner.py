@@ -21,7 +21,7 @@ from koinon.space import open_encoder
 from koinon.space.lora import LoraSettings
 from koinon.space.tuned import CompressionConfig, StateMap, TextNetwork
 
-SMALL = CompressionConfig(text_tokens=16, dimension=8, hidden=6, lora=LoraSettings(rank=2))
+SMALL = CompressionConfig(text_tokens=16, dimension=8, hidden=6, members=2, lora=LoraSettings(rank=2))
 
 
 def network_of(folder, **changes):
@@ -138,7 +138,8 @@ def test_the_map_alone_learns_what_goes_together_and_nothing_else_changes(kind, 
     assert apart(network.encode(shop.texts)) > apart(before) + 0.1
     changed = {name for name, array in network.shared_state().items() if not np.array_equal(array, state[name])}
     parts = ("bias", "weight", "inner.bias", "inner.weight", "outer.weight")
-    assert changed == {f"projection.{part}" for part in parts}
+    members = {f"projection.members.{member}.{part}" for member in (0, 1) for part in parts}
+    assert changed == members | {"projection.axes.weight"}
     assert learner.scale.item() != pytest.approx(np.log(5))
 
 

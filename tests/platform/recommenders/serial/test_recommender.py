@@ -13,7 +13,9 @@ from koinon.recommenders.serial.notellm import MapConfig, NoteLLM, NoteLLMConfig
 
 from .conftest import COLOURS, THINGS, coloured_shop, domain_of
 
-CONFIG = NoteLLMConfig(hidden=16, map=MapConfig(steps=60, every=20, learning_rate=0.01, batch_pairs=128, dropout=0.2))
+CONFIG = NoteLLMConfig(
+    hidden=16, members=2, map=MapConfig(steps=60, every=20, learning_rate=0.01, batch_pairs=128, dropout=0.2)
+)
 
 
 class Marks:

@@ -9,11 +9,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from koinon.errors import SpaceError
 from koinon.space import open_encoder
 from koinon.space.lora import LoraSettings
-from koinon.space.tuned import COMPRESSION, CompressionConfig, TextNetwork, TunedEncoder, save_tuned
+from koinon.space.tuned import COMPRESSION, CompressionConfig, StateMap, TextNetwork, TunedEncoder, save_tuned
 from koinon.space.tuned.encoder import readable_tags
 
 pytest.importorskip("transformers")
@@ -30,7 +31,7 @@ TEXTS = [
     "\x00\x01\u200b\u202e",
     "\ud800 lone",
 ]
-SMALL = CompressionConfig(text_tokens=24, dimension=6, hidden=5, lora=LoraSettings(rank=2))
+SMALL = CompressionConfig(text_tokens=24, dimension=6, hidden=5, members=2, lora=LoraSettings(rank=2))
 
 
 @pytest.fixture(scope="module")
@@ -281,8 +282,35 @@ def test_a_projection_may_begin_as_principal_axes(decoder):
     states = network.states(rows)
     network.start_principal(states, evenness=1.0)
     with torch.no_grad():
-        flat = network.projection(torch.from_numpy(states)).numpy()
+        flat = network.projection.members[0](torch.from_numpy(states)).numpy()
+    np.testing.assert_allclose(network.mapped(states), flat / np.linalg.norm(flat, axis=1, keepdims=True), atol=1e-5)
     np.testing.assert_allclose(flat.mean(axis=0), 0, atol=1e-2)
     spread = np.cov(flat, rowvar=False)
     assert np.abs(spread - np.diag(np.diag(spread))).max() < 0.02 * np.diag(spread).max()
     assert np.diag(spread).min() > 0.9 * np.diag(spread).max()
+
+
+def test_a_map_of_several_members_says_what_they_say_on_average():
+    rng = np.random.default_rng(0)
+    states = rng.normal(size=(5, 7)).astype(np.float32)
+    several = StateMap(7, 6, hidden=3, members=3)
+    with torch.no_grad():
+        for parameter in several.members.parameters():
+            parameter.normal_()
+        alone = [F.normalize(member(torch.from_numpy(states)), dim=1) for member in several.members]
+        several.settle(states)  # five texts have no more than five axes
+        joined = several(torch.from_numpy(states))
+    mean = sum(vectors @ vectors.T for vectors in alone)
+    torch.testing.assert_close(joined @ joined.T, mean, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(several.axes.weight @ several.axes.weight.T, torch.eye(6), atol=1e-5, rtol=0)
+
+
+def test_a_map_of_one_member_is_that_member():
+    one = StateMap(4, 3, hidden=2)
+    states = torch.randn(5, 4)
+    assert one.axes is None
+    torch.testing.assert_close(one(states), one.members[0](states))
+    one.settle(states.numpy())
+    assert set(dict(one.named_parameters())) == {
+        f"members.0.{part}" for part in ("weight", "bias", "inner.weight", "inner.bias", "outer.weight")
+    }

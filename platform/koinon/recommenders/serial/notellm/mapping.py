@@ -2,6 +2,9 @@
 
 Every text is read once; a step then costs products of small matrices, so it serves any encoder, and thousands of steps
 take a minute or two. Whatever a map can do is done when LoRA begins.
+
+Members of a map differ in their perceptron's first weights, their batches and their dropout. What one takes for a rule
+by chance the others do not, so that the mean of their likenesses holds for items that were seen rarely or never.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,14 +25,18 @@ from koinon.recommenders.serial.notellm._config import MapConfig
 from koinon.recommenders.serial.notellm.losses import contrastive_loss
 from koinon.recommenders.serial.notellm.pairs import Ignored, Pairs
 from koinon.space.tuned import StateMap
+from koinon.space.tuned.mapped import Member
 
 __all__ = ["learn_map"]
 
+STRIDE = 1_000_003
+"""Between seeds of members, so that neighbouring seeds have no member in common."""
 
-class _Map(nn.Module):
-    """A network's map, over states about their mean and of unit spread; and the temperature."""
 
-    def __init__(self, start: StateMap, scale: Tensor, seed: int) -> None:
+class _Learned(nn.Module):
+    """A member of a map, over states about their mean and of unit spread; and the temperature."""
+
+    def __init__(self, start: Member, scale: Tensor, seed: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(start.weight.detach().clone())
         self.scale = nn.Parameter(scale.detach().clone())
@@ -47,15 +54,15 @@ class _Map(nn.Module):
             straight = straight + F.gelu(self.inner(centred / spread)) @ self.outer.T
         return F.normalize(straight, dim=1)
 
-    def give(self, map_: StateMap, mean: Tensor, spread: float) -> None:
-        """Write the same function of plain states into a network's map."""
+    def give(self, member: Member, mean: Tensor, spread: float) -> None:
+        """Write the same function of plain states into the map's member."""
         with torch.no_grad():
-            map_.weight.copy_(self.weight)
-            map_.bias.copy_(-(self.weight @ mean))
-            if self.inner is not None and map_.inner is not None and map_.outer is not None:
-                map_.inner.weight.copy_(self.inner.weight / spread)
-                map_.inner.bias.copy_(self.inner.bias - self.inner.weight @ mean / spread)
-                map_.outer.weight.copy_(self.outer)
+            member.weight.copy_(self.weight)
+            member.bias.copy_(-(self.weight @ mean))
+            if self.inner is not None and member.inner is not None and member.outer is not None:
+                member.inner.weight.copy_(self.inner.weight / spread)
+                member.inner.bias.copy_(self.inner.bias - self.inner.weight @ mean / spread)
+                member.outer.weight.copy_(self.outer)
 
 
 def learn_map(
@@ -71,13 +78,13 @@ def learn_map(
     checkpoint: Path | None = None,
     fingerprint: str = "",
     on_progress: Callable[[Progress], None] | None = None,
-) -> Training:
-    """Train a map, and the temperature, on states that do not change.
+) -> tuple[Training, ...]:
+    """Train every member of a map, and the temperature, on states that do not change; then settle the map's axes.
 
     Parameters
     ----------
     map_
-        Its linear part is where learning starts, its perceptron starts anew; it gets what was learned.
+        Its members' linear parts are where learning starts, their perceptrons start anew; it gets what was learned.
     states
         ``float32[items, width]`` of all texts.
     pairs
@@ -85,26 +92,71 @@ def learn_map(
     ignored
         What counts as no negative.
     scale
-        Logarithm of one over the temperature, a tensor of one number; is changed.
+        Logarithm of one over the temperature, a tensor of one number; every member begins with it, and it becomes what
+        the last one learned.
     config
         Steps and their size.
     seed
-        Of the perceptron, batches and dropout.
+        Of the perceptrons, batches and dropout.
     validate
-        Recall of vectors ``float32[items, dimension]``; the best map is kept. ``None``: the last.
+        Recall of vectors ``float32[items, dimension]``; the best of each member is kept. ``None``: the last.
     checkpoint, fingerprint, on_progress
-        As for :func:`koinon.recommenders.fitting.fit_network`.
+        As for :func:`koinon.recommenders.fitting.fit_network`; each member has a checkpoint, with its number appended.
+
+    Returns
+    -------
+    What each member came to.
 
     Raises
     ------
     RecommenderError
         K470-K472 as there.
     """
-    device = map_.weight.device
+    parts = []
+    for number, member in enumerate(map_.members):
+        of = "" if len(map_.members) == 1 else f" {number + 1}/{len(map_.members)}"
+        told = _learn_member(
+            cast(Member, member),
+            states,
+            pairs,
+            ignored,
+            scale,
+            config,
+            seed=seed + STRIDE * number,
+            phase=f"map{of}",
+            validate=validate,
+            checkpoint=None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}-{number}"),
+            fingerprint=fingerprint,
+            on_progress=on_progress,
+        )
+        parts.append(told)
+    map_.settle(states)
+    with torch.no_grad():
+        scale.copy_(parts[-1][1])
+    return tuple(training for training, _ in parts)
+
+
+def _learn_member(
+    member: Member,
+    states: NDArray[np.float32],
+    pairs: Pairs,
+    ignored: Ignored,
+    scale: Tensor,
+    config: MapConfig,
+    *,
+    seed: int,
+    phase: str,
+    validate: Callable[[NDArray[np.float32]], float] | None,
+    checkpoint: Path | None,
+    fingerprint: str,
+    on_progress: Callable[[Progress], None] | None,
+) -> tuple[Training, Tensor]:
+    """Train one member; returns what it came to, and its temperature's logarithm."""
+    device = member.weight.device
     mean = states.mean(axis=0)
     spread = max(float(np.std(states - mean)), 1e-9)
     centred = torch.from_numpy(states - mean).to(device)
-    learned = _Map(map_, scale, seed)
+    learned = _Learned(member, scale, seed)
     size = min(config.batch_pairs, len(pairs))
 
     def loss(_: NDArray[np.integer[Any]]) -> tuple[Tensor, int]:
@@ -134,13 +186,11 @@ def learn_map(
         rows=config.every * size,
         seed=seed,
         device=device,
-        phase="map",
+        phase=phase,
         validate=None if validate is None else recall,
         checkpoint=checkpoint,
         fingerprint=fingerprint,
         on_progress=on_progress,
     )
-    learned.give(map_, torch.from_numpy(mean).to(device), spread)
-    with torch.no_grad():
-        scale.copy_(learned.scale)
-    return told
+    learned.give(member, torch.from_numpy(mean).to(device), spread)
+    return told, learned.scale.detach()

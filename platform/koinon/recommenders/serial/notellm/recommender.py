@@ -43,7 +43,9 @@ class NoteLLMConfig(Config):
     base_settings: dict[str, Any] = Field(default_factory=dict)
     """Its settings; what is not named has its default."""
     hidden: int = Field(default=512, ge=0, le=8192)
-    """Units of the perceptron beside the linear map; 0: none."""
+    """Units of the perceptron beside each linear map; 0: none."""
+    members: int = Field(default=4, ge=1, le=64)
+    """Maps that are learned apart and averaged."""
     evenness: float = Field(default=0.5, ge=0.0, le=1.0)
     """The linear map begins as the catalogue's principal axes: 1 makes them equally long, 0 does not."""
     temperature: float = Field(default=0.2, gt=0.0)
@@ -96,7 +98,7 @@ class NoteLLM(Ranked):
             raise RecommenderError("K404", f"{self.name} needs a semantic space.", "Open one with koinon.space.")
         seed = int(rng.integers(2**31))
         states = np.asarray(space.encode(domain.texts), dtype=np.float32)
-        self._map = StateMap(states.shape[1], states.shape[1], self.config.hidden)
+        self._map = self._fresh(states.shape[1])
         self._map.begin(states, self.config.evenness)
         before = self._mapped(states)
         learned_from, asked = _set_apart(domain, self.config.apart, seed)
@@ -144,12 +146,14 @@ class NoteLLM(Ranked):
         if space is None:
             raise RecommenderError("K404", f"{self.name} needs a semantic space.", "Open one with koinon.space.")
         kept = {name.removeprefix(MAP): array for name, array in state.items() if name.startswith(MAP)}
-        dimension, width = kept["weight"].shape
-        self._map = StateMap(width, dimension, self.config.hidden)
+        self._map = self._fresh(kept["members.0.weight"].shape[1])
         self._map.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in kept.items()})
         learned = {name.removeprefix("base."): array for name, array in state.items() if name.startswith("base.")}
         self.base = self.base.restore(learned, domain, self._view(space))
         return self
+
+    def _fresh(self, width: int) -> StateMap:
+        return StateMap(width, width, self.config.hidden, self.config.members)
 
     def _mapped(self, states: Floats) -> Floats:
         """Unit vectors of states."""

@@ -182,7 +182,7 @@ class _Tuning:
         recalls["map"] = self.watched.recall(network.mapped(states))
         if len(self.watched.pairs) and recalls["map"] < recalls["start"]:
             network.start_principal(states, evenness=self.config.evenness)
-        return recalls, told.seconds
+        return recalls, sum(training.seconds for training in told)
 
     def go_on(
         self, learner: PairLearner, recalls: dict[str, float], folder: Path | None, on_progress: OnProgress | None
@@ -322,5 +322,5 @@ def _check_free(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise RecommenderError("K465", f"{folder} is no folder.", "Name another.")
     there = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    if there and not there & {MANIFEST, CHECKPOINT, MAP_CHECKPOINT}:
+    if there and not any(name == MANIFEST or name.startswith(CHECKPOINT) for name in there):
         raise RecommenderError("K465", f"{folder} holds other things than a tuned encoder.", "Name a new folder.")
