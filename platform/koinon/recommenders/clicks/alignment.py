@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from koinon.recommenders.clicks._config import AlignmentConfig
 from koinon.recommenders.clicks.networks import ClickNetwork
-from koinon.recommenders.clicks.rows import ClickData, Rows
+from koinon.recommenders.clicks.rows import ClickData
 from koinon.space import Space
 
 __all__ = ["Alignment", "Words", "fine_grained", "words_of"]
