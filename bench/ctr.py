@@ -3,9 +3,9 @@
     python -m bench.ctr --out measured --seeds 1 --arms autoint-published,dcnv2,ctrl-dcnv2
 
 The arm *drawn* is CTRL with a vector drawn for every text in place of the language model's: what is left of the gain
-without any language. Settings lie in ``bench/configs/clicks``; they were chosen on validation. An arm that is trained is
-not trained again, one that was interrupted goes on. Every call ends by writing ``ctr.md``. Test rows are read by the
-arms asked for here.
+without any language. Settings lie in ``bench/configs/clicks``; they were chosen on validation. An arm that is trained
+is not trained again, one that was interrupted goes on. Every call ends by writing ``ctr.md``. Test rows are read by
+the arms asked for here.
 """
 
 from __future__ import annotations
