@@ -17,11 +17,19 @@ from koinon.studies.paradigms.federation import apart
 from koinon.studies.paradigms.setup import Setup
 from koinon.studies.paradigms.work import Job, wanted_measures
 
-__all__ = ["PHASES", "Plan"]
+__all__ = ["PHASES", "Plan", "arms_of"]
 
 
 PHASES = (0, 1, 2)
 """The first seed; arms that stand on others; the other seeds."""
+
+
+def arms_of(study: StudyConfig) -> list[Arm]:
+    """Return the arms that a study asks for, all where it names none. ConfigError K125 for one that does not exist."""
+    unknown = [name for name in study.arms if name not in ARMS]
+    if unknown:
+        raise ConfigError("K125", f"There is no arm {unknown[0]!r}.", f"Choose from {', '.join(ARMS)}.")
+    return [arm for name, arm in ARMS.items() if not study.arms or name in study.arms]
 
 
 class Plan:
@@ -44,11 +52,7 @@ class Plan:
     """
 
     def __init__(self, study: StudyConfig, setups: Sequence[Setup], out: Path) -> None:
-        unknown = [name for name in study.arms if name not in ARMS]
-        if unknown:
-            raise ConfigError("K125", f"There is no arm {unknown[0]!r}.", f"Choose from {', '.join(ARMS)}.")
-        self.study, self.setups, self.out = study, setups, out
-        self.arms = [arm for name, arm in ARMS.items() if not study.arms or name in study.arms]
+        self.study, self.setups, self.out, self.arms = study, setups, out, arms_of(study)
 
     def not_run(self, setup: Setup) -> dict[str, str]:
         """Arms that cannot run on a data set, and why."""

@@ -11,7 +11,7 @@ from koinon.config import sweep, write_atomically
 from koinon.studies.paradigms.arms import Arm
 from koinon.studies.paradigms.collect import collect
 from koinon.studies.paradigms.config import StudyConfig
-from koinon.studies.paradigms.plan import PHASES, Plan
+from koinon.studies.paradigms.plan import PHASES, Plan, arms_of
 from koinon.studies.paradigms.process import do_jobs, gave_up
 from koinon.studies.paradigms.render import write_report
 from koinon.studies.paradigms.results import StudyResults
@@ -60,6 +60,7 @@ def run_study(
     EvaluationError
         K543 nothing could be measured at all.
     """
+    arms_of(study)  # a name that does not exist is said before any data are read
     if not report_only:
         sweep(out)
     setups = []

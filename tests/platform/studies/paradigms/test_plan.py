@@ -9,7 +9,7 @@ import pytest
 
 from koinon.errors import ConfigError
 from koinon.recommenders.store import REGISTRY
-from koinon.studies.paradigms import StudyConfig
+from koinon.studies.paradigms import StudyConfig, run_study
 from koinon.studies.paradigms.arms import ARMS, PARADIGMS
 from koinon.studies.paradigms.plan import PHASES, Plan
 from koinon.studies.paradigms.setup import set_up
@@ -60,6 +60,16 @@ def test_an_unknown_arm_is_refused(timed_shop, tmp_path):
     with pytest.raises(ConfigError) as caught:
         planned(tmp_path, timed_shop, arms=("no-such",))
     assert caught.value.code == "K125"
+
+
+def test_an_arm_that_does_not_exist_is_said_before_any_data_are_read(tmp_path):
+    told = []
+    study = StudyConfig(data=("no-such-set",), arms=("eeze",))
+    with pytest.raises(ConfigError) as caught:
+        run_study(study, tmp_path / "study", on_event=told.append)
+    assert caught.value.code == "K125"
+    assert not told
+    assert not (tmp_path / "study").exists()
 
 
 def test_a_folder_hangs_on_settings_and_not_on_other_arms(timed_shop, tmp_path):
