@@ -147,7 +147,8 @@ def _tuned(told: Told) -> Settings:
         **told.over_base,
         "model": told.study.model,
         "candidates": min(20, told.study.candidates),
-        "dislikes": "rated" if told.labels else "drawn",
+        # where weights tell no dislikes, whatever was taken is a liking
+        **({"dislikes": "rated"} if told.labels else {"dislikes": "drawn", "liked_from": 0.0}),
     }
 
 
