@@ -48,7 +48,7 @@ ARMS = {
     "dcnv2-short": Arm("dcnv2", "DCNv2, settings as published, two epochs"),
     "ctrl-dcnv2-short": Arm("dcnv2", "CTRL on DCNv2, settings as published, two epochs", "dcnv2-short"),
     "ctrl-dcnv2-short-rows": Arm("dcnv2", "CTRL on DCNv2, two epochs, a row's own words alone", "dcnv2-short"),
-    "ctrl-dcnv2-short-drawn": Arm("dcnv2", "CTRL on DCNv2, two epochs, vectors drawn in place of the model's", "dcnv2-short"),
+    "ctrl-dcnv2-short-drawn": Arm("dcnv2", "CTRL on DCNv2, two epochs, drawn vectors", "dcnv2-short"),
     "autoint-short": Arm("autoint", "AutoInt, settings as published, two epochs"),
     "ctrl-autoint-short": Arm("autoint", "CTRL on AutoInt, settings as published, two epochs", "autoint-short"),
     "autoint-published": Arm("autoint", "AutoInt, settings as published"),
@@ -58,7 +58,7 @@ ARMS = {
     "dcnv2": Arm("dcnv2", "DCNv2"),
     "autoint": Arm("autoint", "AutoInt"),
     "ctrl-dcnv2": Arm("dcnv2", "CTRL on DCNv2", "dcnv2"),
-    "ctrl-dcnv2-drawn": Arm("dcnv2", "CTRL on DCNv2, vectors drawn in place of the model's", "dcnv2"),
+    "ctrl-dcnv2-drawn": Arm("dcnv2", "CTRL on DCNv2, drawn vectors", "dcnv2"),
     "ctrl-autoint": Arm("autoint", "CTRL on AutoInt", "autoint"),
 }
 
