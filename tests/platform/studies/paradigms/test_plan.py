@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from koinon.data import SplitConfig, make_split
 from koinon.errors import ConfigError
+from koinon.recommenders.llm_as_rs.tuned import TunedConfig
+from koinon.recommenders.llm_as_rs.tuned.samples import drawn_samples, judged_samples
 from koinon.recommenders.store import REGISTRY
 from koinon.studies.paradigms import StudyConfig, run_study
-from koinon.studies.paradigms.arms import ARMS, PARADIGMS
+from koinon.studies.paradigms.arms import ARMS, PARADIGMS, Told
 from koinon.studies.paradigms.plan import PHASES, Plan
 from koinon.studies.paradigms.setup import set_up
+
+from .conftest import shop_tables
 
 
 def planned(out, *data, **settings):
@@ -109,3 +116,20 @@ def test_a_data_set_is_looked_at_once(timed_shop, tmp_path):
     assert path.stat().st_mtime_ns == before
     planned(tmp_path, timed_shop, cold_items=0.3)
     assert path.stat().st_mtime_ns != before
+
+
+@pytest.mark.parametrize("weight", [1.0, 5.0])
+def test_what_a_language_model_is_tuned_on_is_there_whether_or_not_weights_tell_dislikes(weight, tmp_path):
+    study = StudyConfig(data=("shop",), model="gguf:model.gguf")
+    told = Told(study, "en", weight > 1, "ease", {}, {}, tmp_path)
+    complete = ARMS["tallrec"].complete
+    assert complete is not None
+    settings = complete(told)
+    domain = make_split("shop", shop_tables(), SplitConfig(protocol="holdout")).train
+    marks = domain.events.marks
+    weights = marks.weight if weight > 1 else np.ones_like(marks.weight)
+    domain = domain.with_events(replace(domain.events, marks=replace(marks, weight=weights)))
+    config = TunedConfig.model_validate(settings)
+    draw = judged_samples if config.dislikes == "rated" else drawn_samples
+    found = draw(domain, liked_from=config.liked_from, history=5, rng=np.random.default_rng(0))
+    assert 0.2 < found.label.mean() < 0.8
