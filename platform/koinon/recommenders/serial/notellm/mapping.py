@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -65,6 +67,41 @@ class _Learned(nn.Module):
                 member.outer.weight.copy_(self.outer)
 
 
+@dataclass(frozen=True)
+class _Ground:
+    """What every member learns from: states about their mean ``float32[items, width]``, their spread, pairs."""
+
+    centred: Tensor
+    spread: float
+    pairs: Pairs
+    ignored: Ignored
+    config: MapConfig
+
+    @property
+    def size(self) -> int:
+        """Pairs of a batch."""
+        return min(self.config.batch_pairs, len(self.pairs))
+
+    def loss(self, learned: _Learned, seed: int, _: NDArray[np.integer[Any]]) -> tuple[Tensor, int]:
+        """Loss of a member's next batch, and how many pairs it has."""
+        pairs, size, device = self.pairs, self.size, self.centred.device
+        counter: Any = learned.taken
+        chosen = np.random.default_rng([seed, 2, int(counter.item())]).choice(len(pairs), size, replace=False)
+        counter += 1
+        ends = np.concatenate((pairs.left[chosen], pairs.right[chosen]))
+        items, where = np.unique(ends, return_inverse=True)
+        states = F.dropout(self.centred[torch.from_numpy(items).to(device)], self.config.dropout, training=True)
+        pair = torch.from_numpy(where.astype(np.int64)).to(device).view(2, -1)
+        told = learned.scale.exp().clamp(max=100.0)
+        negligible = torch.from_numpy(self.ignored(items)).to(device)
+        return contrastive_loss(learned(states, self.spread), pair[0], pair[1], told, negligible), size
+
+    def value(self, learned: _Learned, validate: Callable[[NDArray[np.float32]], float]) -> float:
+        """What ``validate`` says of a member's vectors of all items."""
+        with torch.inference_mode():
+            return validate(learned(self.centred, self.spread).cpu().numpy())
+
+
 def learn_map(
     map_: StateMap,
     states: NDArray[np.float32],
@@ -112,85 +149,32 @@ def learn_map(
     RecommenderError
         K470-K472 as there.
     """
-    parts = []
-    for number, member in enumerate(map_.members):
-        of = "" if len(map_.members) == 1 else f" {number + 1}/{len(map_.members)}"
-        told = _learn_member(
-            cast(Member, member),
-            states,
-            pairs,
-            ignored,
-            scale,
-            config,
-            seed=seed + STRIDE * number,
-            phase=f"map{of}",
-            validate=validate,
+    mean = states.mean(axis=0)
+    spread = max(float(np.std(states - mean)), 1e-9)
+    device = cast(Member, map_.members[0]).weight.device
+    ground = _Ground(torch.from_numpy(states - mean).to(device), spread, pairs, ignored, config)
+    told = []
+    for number, member in enumerate(cast(list[Member], map_.members)):
+        own = seed + STRIDE * number
+        learned = _Learned(member, scale, own)
+        training = fit_network(
+            learned,
+            np.arange(config.every),
+            partial(ground.loss, learned, own),
+            torch.optim.AdamW(learned.parameters(), lr=config.learning_rate, weight_decay=0.0),
+            Course(math.ceil(config.steps / config.every), 1, config.patience, 1, math.inf),
+            rows=config.every * ground.size,
+            seed=own,
+            device=device,
+            phase="map" if len(map_.members) == 1 else f"map {number + 1}/{len(map_.members)}",
+            validate=None if validate is None else partial(ground.value, learned, validate),
             checkpoint=None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}-{number}"),
             fingerprint=fingerprint,
             on_progress=on_progress,
         )
-        parts.append(told)
+        learned.give(member, torch.from_numpy(mean).to(device), spread)
+        told.append(training)
     map_.settle(states)
     with torch.no_grad():
-        scale.copy_(parts[-1][1])
-    return tuple(training for training, _ in parts)
-
-
-def _learn_member(
-    member: Member,
-    states: NDArray[np.float32],
-    pairs: Pairs,
-    ignored: Ignored,
-    scale: Tensor,
-    config: MapConfig,
-    *,
-    seed: int,
-    phase: str,
-    validate: Callable[[NDArray[np.float32]], float] | None,
-    checkpoint: Path | None,
-    fingerprint: str,
-    on_progress: Callable[[Progress], None] | None,
-) -> tuple[Training, Tensor]:
-    """Train one member; returns what it came to, and its temperature's logarithm."""
-    device = member.weight.device
-    mean = states.mean(axis=0)
-    spread = max(float(np.std(states - mean)), 1e-9)
-    centred = torch.from_numpy(states - mean).to(device)
-    learned = _Learned(member, scale, seed)
-    size = min(config.batch_pairs, len(pairs))
-
-    def loss(_: NDArray[np.integer[Any]]) -> tuple[Tensor, int]:
-        counter: Any = learned.taken
-        chosen = np.random.default_rng([seed, 2, int(counter.item())]).choice(len(pairs), size, replace=False)
-        counter += 1
-        ends = np.concatenate((pairs.left[chosen], pairs.right[chosen]))
-        items, where = np.unique(ends, return_inverse=True)
-        vectors = learned(F.dropout(centred[torch.from_numpy(items).to(device)], config.dropout, training=True), spread)
-        pair = torch.from_numpy(where.astype(np.int64)).to(device).view(2, -1)
-        told = learned.scale.exp().clamp(max=100.0)
-        negligible = torch.from_numpy(ignored(items)).to(device)
-        return contrastive_loss(vectors, pair[0], pair[1], told, negligible), size
-
-    def recall() -> float:
-        assert validate is not None
-        with torch.inference_mode():
-            vectors: NDArray[np.float32] = learned(centred, spread).cpu().numpy()
-        return validate(vectors)
-
-    told = fit_network(
-        learned,
-        np.arange(config.every),
-        loss,
-        torch.optim.AdamW(learned.parameters(), lr=config.learning_rate, weight_decay=0.0),
-        Course(math.ceil(config.steps / config.every), 1, config.patience, 1, math.inf),
-        rows=config.every * size,
-        seed=seed,
-        device=device,
-        phase=phase,
-        validate=None if validate is None else recall,
-        checkpoint=checkpoint,
-        fingerprint=fingerprint,
-        on_progress=on_progress,
-    )
-    learned.give(member, torch.from_numpy(mean).to(device), spread)
-    return told, learned.scale.detach()
+        scale.copy_(learned.scale)
+    return tuple(told)

@@ -322,5 +322,5 @@ def _check_free(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise RecommenderError("K465", f"{folder} is no folder.", "Name another.")
     there = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    if there and not any(name == MANIFEST or name.startswith(CHECKPOINT) for name in there):
+    if there and not any(name in (MANIFEST, CHECKPOINT) or name.startswith(f"{MAP_CHECKPOINT}-") for name in there):
         raise RecommenderError("K465", f"{folder} holds other things than a tuned encoder.", "Name a new folder.")
