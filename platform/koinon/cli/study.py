@@ -77,6 +77,7 @@ def run(
         typer.Option("--minutes", min=0.01, help="Processor minutes for one arm, seed and data set at most."),
     ] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Of every arm's process.")] = 1,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes at once.")] = 1,
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Sum up what is there; what is missing is listed as not reached.")
     ] = False,
@@ -104,6 +105,7 @@ def run(
             "cold_items": cold_items,
             "minutes": minutes,
             "threads": threads,
+            "workers": workers,
         },
         source="the command line",
     )
@@ -168,9 +170,9 @@ def _shown(as_json: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
             elif event["event"] == "done":
                 bar.update(task, completed=event["jobs"], description="done")
             else:
-                over = event["event"] in ("kept", "over")
                 measure = f", {event['measure']}" if "measure" in event else ""
-                bar.update(task, completed=event["number"] - (not over), description=_where(event) + measure)
+                bar.update(task, description=_where(event) + measure)
+            bar.advance(task, event["event"] in ("kept", "over", "failed"))
 
         yield follow
 

@@ -124,14 +124,33 @@ class Reranker(Ranked):
 
     def parts(self, request: Request, row: Scores, candidates: NDArray[np.int32] | None = None) -> Parts:
         """Ask about the best of one request; ``row`` holds the base's scores ``float32[candidates]``."""
-        if not self._said:
-            raise RecommenderError("K400", "The recommender is not fitted.", "Call fit first.")
+        return self._asked(request, row, candidates, self._best(request, row, candidates))
+
+    def parts_that_matter(self, request: Request, row: Scores, targets: NDArray[np.int32]) -> Parts:
+        """:meth:`parts` among all items, where a target is among the best; else nothing is asked and all told is 0.
+
+        Candidates change places among themselves alone: without a target among them, no target's place hangs on what
+        the model says.
+        """
+        places = self._best(request, row, None)
+        if np.isin(targets, places).any():
+            return self._asked(request, row, None, places)
+        return Parts(places, row[places].copy(), np.zeros(len(places), dtype=np.float32))
+
+    def _best(self, request: Request, row: Scores, candidates: NDArray[np.int32] | None) -> NDArray[np.int64]:
         items = np.arange(len(row), dtype=np.int32) if candidates is None else candidates
         free = np.flatnonzero(~np.isin(items, request.history) & np.isfinite(row))
-        places = free[np.lexsort((free, -row[free]))][: self.config.candidates].astype(np.int64)
+        return free[np.lexsort((free, -row[free]))][: self.config.candidates].astype(np.int64)
+
+    def _asked(
+        self, request: Request, row: Scores, candidates: NDArray[np.int32] | None, places: NDArray[np.int64]
+    ) -> Parts:
+        if not self._said:
+            raise RecommenderError("K400", "The recommender is not fitted.", "Call fit first.")
         told = np.zeros(len(places), dtype=np.float32)
         if len(places) > 1:
-            told = self.told(request, [self._said[items[place]] for place in places])
+            items = places if candidates is None else candidates[places]
+            told = self.told(request, [self._said[item] for item in items])
         return Parts(places, row[places].copy(), told)
 
     def told(self, request: Request, texts: Sequence[str]) -> Scores:

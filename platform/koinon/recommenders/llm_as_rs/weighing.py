@@ -47,7 +47,10 @@ def tune_weight(
     weights: Sequence[float] = WEIGHTS,
     caution: float = CAUTION,
 ) -> TunedWeight:
-    """Choose the weight of a ranker fitted on ``split.train``; the model is asked once for every user and candidate.
+    """Choose the weight of a ranker fitted on ``split.train``.
+
+    The model is asked once for each candidate of every user whose value can hang on it: those with a validation event
+    among the candidates (:meth:`Reranker.parts_that_matter`).
 
     Parameters
     ----------
@@ -67,7 +70,9 @@ def tune_weight(
     """
     validator = Validator(split.train, split.validation, metric, rng, rows)
     base = ranker.base.score(validator.requests)
-    parts = [ranker.parts(request, row) for request, row in zip(validator.requests, base, strict=True)]
+    targets = [validator.target_item[validator.target_row == row] for row in range(len(base))]
+    asked = zip(validator.requests, base, targets, strict=True)
+    parts = [ranker.parts_that_matter(*row) for row in asked]
     return choose_weight(validator, base, parts, weights=weights, caution=caution)
 
 

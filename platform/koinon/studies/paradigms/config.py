@@ -53,6 +53,8 @@ class StudyConfig(Config):
     """Processor minutes that one arm, seed and data set may take; beyond, it is listed as not affordable."""
     threads: int = Field(default=1, ge=1)
     """Of every arm's process."""
+    workers: int = Field(default=1, ge=1)
+    """Processes at once."""
     k: int = Field(default=10, ge=1)
     """Length of a list."""
 

@@ -8,7 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,17 +19,48 @@ from koinon.config import write_atomically
 from koinon.studies.paradigms.config import StudyConfig
 from koinon.studies.paradigms.work import Job
 
-__all__ = ["do_jobs", "gave_up"]
+__all__ = ["Crew", "do_jobs", "gave_up"]
 
 Tell = Callable[[int, dict[str, Any]], None]
 """Called with the place of a job and what happens to it."""
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
 
 
-def do_jobs(jobs: Sequence[Job], study: StudyConfig, study_file: Path, tell: Tell) -> None:
+class Crew:
+    """The processes that work at once, whichever thread started them."""
+
+    def __init__(self) -> None:
+        self._lock, self._running = threading.Lock(), set[subprocess.Popen[str]]()
+        self.ended = False
+
+    def end(self) -> None:
+        """End all that run and all that will yet be started."""
+        with self._lock:
+            self.ended = True
+            for process in self._running:
+                process.terminate()
+
+    @contextmanager
+    def started(self, process: subprocess.Popen[str]) -> Iterator[None]:
+        """Around what listens to a process; it has ended afterwards."""
+        with self._lock:
+            self._running.add(process)
+            if self.ended:
+                process.terminate()
+        try:
+            yield
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            with self._lock:
+                self._running.discard(process)
+
+
+def do_jobs(jobs: Sequence[Job], study: StudyConfig, study_file: Path, tell: Tell, crew: Crew) -> None:
     """Do jobs of one data set in one process after the other; a job on which a process dies is left out.
 
-    What went wrong is kept in the job's folder (``failed.json``), for the report and for the next call.
+    Nothing more is begun once the crew has been ended. What went wrong is kept in the job's folder (``failed.json``),
+    for the report and for the next call.
     """
     for job in jobs:
         folder = Path(job.folder)
@@ -35,15 +68,15 @@ def do_jobs(jobs: Sequence[Job], study: StudyConfig, study_file: Path, tell: Tel
         write_atomically(folder / "job.json", json.dumps(asdict(job), indent=1) + "\n")
         (folder / "failed.json").unlink(missing_ok=True)
     first = 0
-    while first < len(jobs):
-        first += _one_process(jobs[first:], study, study_file, _from(first, tell))
+    while first < len(jobs) and not crew.ended:
+        first += _one_process(jobs[first:], study, study_file, _from(first, tell), crew)
 
 
 def _from(first: int, tell: Tell) -> Tell:
     return lambda at, line: tell(first + at, line)
 
 
-def _one_process(jobs: Sequence[Job], study: StudyConfig, study_file: Path, tell: Tell) -> int:
+def _one_process(jobs: Sequence[Job], study: StudyConfig, study_file: Path, tell: Tell, crew: Crew) -> int:
     """Start a process for the jobs; return how many are over with, one way or the other."""
     arguments = [sys.executable, "-m", "koinon.studies.paradigms.worker", str(study_file)]
     arguments += [str(Path(job.folder) / "job.json") for job in jobs]
@@ -55,24 +88,21 @@ def _one_process(jobs: Sequence[Job], study: StudyConfig, study_file: Path, tell
         subprocess.Popen(
             arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
         ) as process,
+        crew.started(process),
     ):
-        try:
-            assert process.stdout is not None
-            for text in process.stdout:
-                said = _read(text)
-                if said.get("state") == "ended" and "job" in said:
-                    _over(jobs[at], said)
-                    tell(at, {"event": "failed", **said} if "error" in said else {"event": "over"})
-                    at += 1
-                elif "measure" in said:
-                    tell(at, {"event": "measure", **said})
-                elif said.get("state") == "begun":
-                    tell(at, {"event": "begun"})
-            status = process.wait()
-        finally:
-            if process.poll() is None:
-                process.terminate()
-    if at == len(jobs):
+        assert process.stdout is not None
+        for text in process.stdout:
+            said = _read(text)
+            if said.get("state") == "ended" and "job" in said:
+                _over(jobs[at], said)
+                tell(at, {"event": "failed", **said} if "error" in said else {"event": "over"})
+                at += 1
+            elif "measure" in said:
+                tell(at, {"event": "measure", **said})
+            elif said.get("state") == "begun":
+                tell(at, {"event": "begun"})
+        status = process.wait()
+    if at == len(jobs) or crew.ended:
         return at
     reason = _reason(status, study, log_file)
     _over(jobs[at], reason)

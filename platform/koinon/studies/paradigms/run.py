@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from koinon.studies.paradigms.arms import Arm
 from koinon.studies.paradigms.collect import collect
 from koinon.studies.paradigms.config import StudyConfig
 from koinon.studies.paradigms.plan import PHASES, Plan, arms_of
-from koinon.studies.paradigms.process import do_jobs, gave_up
+from koinon.studies.paradigms.process import Crew, do_jobs, gave_up
 from koinon.studies.paradigms.render import write_report
 from koinon.studies.paradigms.results import StudyResults
 from koinon.studies.paradigms.setup import Setup, set_up
@@ -24,6 +26,10 @@ OnEvent = Callable[[dict[str, Any]], None]
 """Told what happens: ``event`` is ``data``, ``plan``, ``kept``, ``begun``, ``measure``, ``over``, ``failed`` or
 ``done``."""
 Entry = tuple[Setup, Arm, Job]
+Numbered = tuple[dict[str, Any], Job]
+"""A job and what is told of it: data, arm, seed, number, of how many."""
+PIECE = 6
+"""Jobs of a data set that one process does, where several work at once."""
 
 
 def run_study(
@@ -84,14 +90,13 @@ def _do_all(plan: Plan, study: StudyConfig, out: Path, on_event: OnEvent) -> Non
     begun = 0
     for phase in PHASES:
         entries = list(plan.jobs(phase))
-        for together in _batches(entries, study, begun, total, on_event):
-            _do(together, study, study_file, on_event)
+        _do_batches(list(_batches(entries, study, begun, total, on_event)), study, study_file, on_event)
         begun += len(entries)
 
 
 def _batches(
     entries: list[Entry], study: StudyConfig, begun: int, total: int, on_event: OnEvent
-) -> Iterator[list[tuple[dict[str, Any], Job]]]:
+) -> Iterator[list[Numbered]]:
     """Unfinished jobs, those of one data set together; an arm that opens a language model has a process of its own."""
     numbered = [
         ({"data": setup.name, "arm": arm.name, "seed": job.seed, "number": begun + place, "of": total}, arm, job)
@@ -108,10 +113,26 @@ def _batches(
                 on_event({"event": "failed", "error": "minutes", "message": message, **where})
             else:
                 together.append(({**where, "missing": missing}, job))
-        if together:
-            yield together
+        size = PIECE if study.workers > 1 else max(1, len(together))
+        yield from (together[first : first + size] for first in range(0, len(together), size))
 
 
-def _do(together: list[tuple[dict[str, Any], Job]], study: StudyConfig, study_file: Path, on_event: OnEvent) -> None:
-    places = [where for where, _ in together]
-    do_jobs([job for _, job in together], study, study_file, lambda at, line: on_event({**line, **places[at]}))
+def _do_batches(batches: list[list[Numbered]], study: StudyConfig, study_file: Path, on_event: OnEvent) -> None:
+    """Do batches, so many at once as there are workers; processes end when this is interrupted."""
+    telling, crew = threading.Lock(), Crew()
+
+    def do(batch: list[Numbered]) -> None:
+        def tell(at: int, line: dict[str, Any]) -> None:
+            with telling:
+                on_event({**line, **batch[at][0]})
+
+        do_jobs([job for _, job in batch], study, study_file, tell, crew)
+
+    with ThreadPoolExecutor(study.workers) as pool:
+        try:
+            for over in as_completed([pool.submit(do, batch) for batch in batches]):
+                over.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            crew.end()
+            raise

@@ -6,11 +6,13 @@ import pytest
 
 from koinon.errors import ConfigError, RecommenderError
 from koinon.recommenders import Request
+from koinon.recommenders._search import Validator
 from koinon.recommenders.conventional import EASE, Popularity
 from koinon.recommenders.llm_as_rs.prompted import PromptedConfig, PromptedRanker, clean, said, tune_weight
 from koinon.recommenders.llm_as_rs.prompted._judging import Choosing, Pointwise
 from koinon.recommenders.llm_as_rs.prompted.attacks import APPENDED, ATTACKS
 from koinon.recommenders.llm_as_rs.texts import listed
+from koinon.recommenders.llm_as_rs.weighing import choose_weight
 from koinon.recommenders.ranking import best
 from koinon.recommenders.store import load, save
 
@@ -249,6 +251,28 @@ def test_a_weight_that_helps_is_taken(base, shop):
     tuned = tune_weight(ranker, shop, rng=RNG(0), rows=80)
     assert tuned.weight > 0
     assert tuned.means[tuned.weight] > 1.3 * tuned.means[0.0]
+
+
+def test_only_those_are_asked_whose_value_can_hang_on_it_and_the_choice_is_the_same(shop):
+    popular = Popularity().fit(shop.train, None, rng=RNG(0))
+    asked = []
+
+    class Counts(Prefers):
+        def read(self, text, after=None):
+            asked.append(text)
+            return super().read(text, after)
+
+    settings = config(ask="choice", candidates=12, group=12, rounds=1)
+    worth = {title: -place for place, title in enumerate(shop.train.items["title"])}
+    ranker = PromptedRanker(settings, base=popular, chooser=Counts(worth, 0.0)).adopt(shop.train)
+    tuned = tune_weight(ranker, shop, rng=RNG(0), rows=80, caution=0.0)
+    few = len(asked)
+    validator = Validator(shop.train, shop.validation, "ndcg@10", RNG(0), 80)
+    scores = popular.score(validator.requests)
+    parts = [ranker.parts(request, row) for request, row in zip(validator.requests, scores, strict=True)]
+    assert choose_weight(validator, scores, parts, caution=0.0) == tuned
+    assert 0 < few < len(asked) - few
+    assert len(set(tuned.means.values())) > 1
 
 
 def test_bad_settings_are_refused(base, shop):

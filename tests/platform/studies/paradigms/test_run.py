@@ -6,6 +6,7 @@ import json
 import shutil
 
 import jsonschema
+import psutil
 import pytest
 
 from koinon.cli.main import run as run_cli
@@ -81,6 +82,34 @@ def test_what_is_there_can_be_summed_up_without_doing_what_is_missing(ran, study
     assert {event["event"] for event in events} == {"data", "done"}
     assert found.data["shop"].arms == results.data["shop"].arms
     assert found.data["shop"].not_run["itemknn"].startswith("not reached yet")
+
+
+def test_several_at_once_find_the_same(ran, study, timed_shop, tmp_path):
+    _, results, _ = ran
+    events = []
+    found = run_study(study.model_copy(update={"workers": 3}), tmp_path, on_event=events.append)
+    for name, arm in found.data["shop"].arms.items():
+        assert arm.figures == results.data["shop"].arms[name].figures
+    assert sum(event["event"] == "over" for event in events) == 4
+    assert {event["arm"] for event in events if event["event"] == "over"} == set(found.data["shop"].arms)
+
+
+def test_whoever_is_interrupted_leaves_no_process_and_no_failure_behind(study, timed_shop, tmp_path):
+    kept = tmp_path / "settings"
+    kept.mkdir()
+    (kept / "shop.toml").write_text("[bpr]\nepochs = 1000000\n")
+    arms = ("bpr", "popularity", "itemknn", "ease", "ials", "deepfm", "dcnv2", "autoint", "semantic-ease")
+    endless = study.model_copy(update={"arms": arms, "settings": kept, "workers": 2, "budget": 0})
+
+    def interrupt(event):
+        if event["event"] == "over" and event["arm"] == "semantic-ease":
+            raise KeyboardInterrupt
+
+    before = set(psutil.Process().children(recursive=True))
+    with pytest.raises(KeyboardInterrupt):
+        run_study(endless, tmp_path / "out", on_event=interrupt)
+    assert set(psutil.Process().children(recursive=True)) <= before
+    assert not list((tmp_path / "out").rglob("failed.json"))
 
 
 def test_nothing_but_figures_is_left(ran):
