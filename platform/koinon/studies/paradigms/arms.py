@@ -99,6 +99,8 @@ class Arm:
         Whether a language model is at work for every request, so that a sample of people is asked.
     clicks
         Name in :data:`koinon.recommenders.clicks.CLICK_MODELS`, where the arm also tells chances of clicks.
+    encoder
+        The space it reads instead of the study's.
     about
         One sentence.
     """
@@ -117,6 +119,7 @@ class Arm:
     reads_texts: bool = False
     sampled: bool = False
     clicks: str | None = None
+    encoder: str | None = None
     complete: Callable[[Told], Settings] | None = None
     """Completes the settings by what the study says, e.g. by the language model's name."""
 
@@ -175,6 +178,10 @@ def _knowing(told: Told) -> Settings:
 
 def _together(told: Told) -> Settings:
     return {"base": "semantic-ease", "base_settings": told.settled.get("semantic-ease", {})}
+
+
+def _beside(told: Told) -> Settings:
+    return {"own": told.settled.get("semantic-ease", {})}
 
 
 def _pseudo(told: Told) -> Settings:
@@ -328,6 +335,11 @@ _ALL: tuple[Arm, ...] = (
         reads_texts=True,
     ),
     Arm(
+        "federated-popularity", "federated popularity", "federated", "federated_popularity",
+        "What most people took here and, of works in common, at the study's other data sets.",
+        needs=("partners",), kept="", draws=False,
+    ),
+    Arm(
         "federated-gram", "federated Gram", "federated", "federated_gram",
         "Semantic EASE on the own sums and those of the study's other data sets, added up over agreed works.",
         place=_ENCODER, needs=("partners",), kept="semantic-ease", draws=False, reads_texts=True,
@@ -336,6 +348,22 @@ _ALL: tuple[Arm, ...] = (
         "federated-adapters", "federated adapters", "federated", "federated_adapters",
         "Maps over the space and factors of works, learned in rounds with the study's other data sets.",
         place=_ENCODER, needs=("partners",), kept="semantic-ease", draws=False, reads_texts=True,
+    ),
+    Arm(
+        "federated-codebook", "federated code words", "federated", "federated_codebook",
+        "Likeness of texts as one codebook tells them, fitted on all catalogues together.",
+        place=Place("feature encoder", "frozen", False), needs=("partners",), kept="", draws=False, reads_texts=True,
+    ),
+    Arm(
+        "federated-hstu", "federated HSTU", "federated", "federated_hstu",
+        "HSTU over texts learned in rounds; semantic EASE on the own events is mixed in as validation says.",
+        place=_ENCODER, needs=("order", "partners"), complete=_beside, kept="", reads_texts=True,
+    ),
+    Arm(
+        "federated-lora", "federated LoRA", "federated", "federated_lora",
+        "An English encoder tuned in rounds to what goes together; semantic EASE reads it as far as validation says.",
+        place=Place("feature encoder", "tuned", True), needs=("partners",), settings={"rounds": 4},
+        kept="semantic-ease", reads_texts=True, encoder="minilm-english?dtype=bfloat16",
     ),
 )  # fmt: skip
 

@@ -22,10 +22,13 @@ from koinon.studies.paradigms import memory
 from koinon.studies.paradigms.arms import Arm
 from koinon.studies.paradigms.config import StudyConfig
 from koinon.studies.paradigms.data import Prepared, rows_of, sample_rows
-from koinon.studies.paradigms.federation import federate
+from koinon.studies.paradigms.federation import join, run_rounds
 from koinon.studies.paradigms.settling import SETTLED, settle
 
-__all__ = ["Fitted", "fit", "fit_federated", "learned_numbers", "refit"]
+__all__ = ["SETTLED_AT_HOME", "Fitted", "fit", "fit_federated", "learned_numbers", "refit"]
+
+SETTLED_AT_HOME = ("federated_hstu", "federated_lora")
+"""Learners of which every partner chooses on its validation set how far it heeds what was learned together."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +102,21 @@ def fit(
 
 
 def fit_federated(
-    arm: Arm, config: Config, partners: Mapping[str, Prepared], space: Space | None, study: StudyConfig, *, seed: int
+    arm: Arm,
+    config: Config,
+    partners: Mapping[str, Prepared],
+    own: str,
+    space: Space | None,
+    study: StudyConfig,
+    *,
+    seed: int,
+    folder: Path,
 ) -> Fitted:
-    """:func:`fit` for the first of the partners, who run the rounds together; seconds are those of all of them.
+    """:func:`fit` for one of the partners, who run the rounds together; seconds are those of all of them.
 
-    Adds ``rounds`` and ``bytes_per_round`` of one partner to the facts.
+    ``arm.settings`` are the federation's, ``config`` also holds the partner's own. ``folder`` keeps the rounds, for all
+    partners. What a learner of :data:`SETTLED_AT_HOME` leaves open is settled on the partner's validation set. Adds
+    ``rounds`` and ``bytes_per_round`` of one partner to the facts.
 
     Raises
     ------
@@ -111,21 +124,36 @@ def fit_federated(
         As the learner's.
     """
     assert arm.recommender is not None
-    begun_mb, begun = memory.begin(), process_time()
-    own, prepared = next(iter(partners.items()))
-    domains = {name: one.split.train for name, one in partners.items()}
-    model = federate(arm.recommender, domains, own, config, space, seed=seed).recommender
-    asked = rows_of(prepared.split.validation, sample_rows(prepared.split.validation, 3000, seed=0))
-    value = evaluate(model, prepared.split.train, asked, k=study.k, slices=("all",)).mean()
+    name, split = arm.recommender, partners[own].split
+    begun_mb = memory.begin()
+    domains = {partner: one.split.train for partner, one in partners.items()}
+    rounds = run_rounds(name, domains, arm.settings, space, seed=seed, file=folder / "train.safetensors")
+    begun = process_time()
+    model = join(name, rounds, own, split.train, _settings(config), space)
+    if name in SETTLED_AT_HOME:
+        settling: Any = model
+        start = getattr(config, "own", None)
+        settling.tune(split, space, rng=np.random.default_rng(seed), start=start)
+        config = settling.config
+    model.fit(split.train, space, rng=np.random.default_rng(seed))
+    asked = rows_of(split.validation, sample_rows(split.validation, 3000, seed=0))
+    value = evaluate(model, split.train, asked, k=study.k, slices=("all",)).mean()
     facts: dict[str, Any] = {"begun_mb": begun_mb, "validation": value, "validation_users": len(asked)}
-    facts["search_seconds"] = process_time() - begun
+    facts["search_seconds"] = rounds.seconds + process_time() - begun
+    known = {partner: one.known for partner, one in partners.items()}
+    rounds = run_rounds(name, known, arm.settings, space, seed=seed, file=folder / "known.safetensors")
     begun, wall = process_time(), perf_counter()
-    known = {name: one.known for name, one in partners.items()}
-    last = federate(arm.recommender, known, own, config, space, seed=seed)
-    facts |= {"fit_seconds": process_time() - begun, "fit_wall_seconds": perf_counter() - wall}
-    facts |= {"peak_mb": memory.peak_mb(), "parameters": learned_numbers(last.recommender)}
-    facts |= {"rounds": last.rounds, "bytes_per_round": last.bytes_per_round}
-    return Fitted(last.recommender, config, facts)
+    last = join(name, rounds, own, known[own], _settings(config), space)
+    last.fit(known[own], space, rng=np.random.default_rng(seed))
+    facts |= {"fit_seconds": rounds.seconds + process_time() - begun}
+    facts |= {"fit_wall_seconds": rounds.seconds + perf_counter() - wall}
+    facts |= {"peak_mb": memory.peak_mb(), "parameters": learned_numbers(last)}
+    facts |= {"rounds": rounds.number, "bytes_per_round": rounds.bytes_per_round}
+    return Fitted(last, config, facts)
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    return config.model_dump(exclude_defaults=True, exclude_none=True)
 
 
 def refit(

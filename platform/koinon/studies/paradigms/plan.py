@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -68,17 +68,18 @@ class Plan:
             "labels": None if "labels" in setup.offers else "the data tell no likes and dislikes with their times",
             "model": None if study.model else "no language model was named (--model)",
             "wishes": "no data set here holds requests in words; without a wish it is its base",
-            "partners": None if len(self.partners(setup)) > 1 else "there is no other data set to federate with",
+            "partners": None if len(self.partners(setup, arm)) > 1 else "there is no other data set to federate with",
         }
         return next((reasons[need] for need in arm.needs if reasons[need]), None)
 
-    def partners(self, setup: Setup) -> list[Setup]:
-        """Data sets that a federation with this one consists of, itself first."""
-        by_name = {one.name: one for one in self.setups}
-        bases = {one.name: parse_spec(one.text).base for one in self.setups}
-        chosen = apart([bases[name] for name in by_name], bases[setup.name])
-        first = {bases[name]: name for name in reversed(by_name)} | {bases[setup.name]: setup.name}
-        return [by_name[first[base]] for base in chosen]
+    def partners(self, setup: Setup, arm: Arm) -> list[Setup]:
+        """Data sets that a federation with this one consists of, in the study's order."""
+        others = set(arm.needs) - {"partners"}
+        able = [one for one in self.setups if one is setup or others <= one.offers]
+        bases = {one.name: parse_spec(one.text).base for one in able}
+        chosen = apart(list(bases.values()), bases[setup.name])
+        first = {bases[one.name]: one for one in reversed(able)} | {bases[setup.name]: setup}
+        return [one for one in able if any(first[base] is one for base in chosen)]
 
     def jobs(self, phase: int) -> Iterator[tuple[Setup, Arm, Job]]:
         """Jobs of one of :data:`PHASES`, data set by data set."""
@@ -130,20 +131,28 @@ class Plan:
             "seed": seed,
             "kept": kept,
             "stated": stated,
-            "encoder": self.study.encoder,
+            "encoder": arm.encoder or self.study.encoder,
             "k": self.study.k,
             "koinon": version("koinon"),
         }
         if kept is None and arm.tunable:
             depends["budget"] = self.study.budget
+        partners: tuple[str, ...] = ()
+        federation = None
         if "partners" in arm.needs:
-            depends["partners"] = {one.name: one.fingerprint for one in self.partners(setup)}
+            members = self.partners(setup, arm)
+            partners = tuple(one.text for one in members)
+            agreed = {**depends, "data": [one.fingerprint for one in members], "kept": None, "stated": arm.settings}
+            federation = str(self.out / "federations" / f"{arm.name}-{seed}-{_digest(agreed)}")
+            depends["federation"] = federation.rpartition("-")[2]
         if arm.sampled:
             depends["users"] = [self.study.users, self.study.validation_users]
-        digest = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()[:10]
-        folder = self.out / "work" / setup.name / arm.name / f"{seed}-{digest}"
-        partners = tuple(one.text for one in self.partners(setup)) if "partners" in arm.needs else ()
-        return Job(arm.name, setup.text, seed, str(folder), kept, stated, measures, partners)
+        folder = self.out / "work" / setup.name / arm.name / f"{seed}-{_digest(depends)}"
+        return Job(arm.name, setup.text, seed, str(folder), kept, stated, measures, partners, federation)
+
+
+def _digest(depends: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()[:10]
 
 
 def _language(code: str) -> Literal["en", "de", "fr", "es"]:

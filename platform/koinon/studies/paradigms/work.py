@@ -50,7 +50,9 @@ class Job:
     measures
         Names, in order.
     partners
-        Data sets of the federation, this one first; none for other arms.
+        Data sets of the federation, this one among them; none for other arms.
+    federation
+        Folder of its rounds.
     """
 
     arm: str
@@ -61,6 +63,7 @@ class Job:
     stated: Mapping[str, Any]
     measures: tuple[str, ...]
     partners: tuple[str, ...] = ()
+    federation: str | None = None
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Job:
@@ -143,8 +146,8 @@ class Work:
 
     @cached_property
     def space(self) -> Space:
-        """The semantic space the arm reads, or lists are judged by."""
-        return self.bench.space(self.study.encoder)
+        """The semantic space the arm reads."""
+        return self.bench.space(self.arm.encoder or self.study.encoder)
 
     @cached_property
     def recommender(self) -> Recommender:
@@ -171,11 +174,14 @@ class Work:
         if self.arm.reads_texts:
             self.space.encode(self.prepared.known.texts)  # texts are encoded before the clock starts
         space, seed = self._read_space(), self.job.seed
-        if self.job.partners:
+        if self.job.federation is not None:
             partners = {one.spec.base: one for one in map(self.bench.data, self.job.partners)}
-            for partner in partners.values():
+            for partner in partners.values() if self.arm.reads_texts else ():
                 self.space.encode(partner.known.texts)
-            found = fit_federated(self.arm, chosen.config, partners, space, self.study, seed=seed)
+            own, folder = self.prepared.spec.base, Path(self.job.federation)
+            found = fit_federated(
+                self.arm, chosen.config, partners, own, space, self.study, seed=seed, folder=folder
+            )  # fmt: skip
         else:
             found = fit(self.arm, chosen.config, self.prepared, space, self.study, seed=seed, folder=self.folder)
         store.save(found.recommender, self.folder / "model", self.prepared.known, self._read_space())

@@ -32,7 +32,9 @@ def test_every_arm_is_of_a_paradigm_and_every_recommender_exists():
         assert arm.paradigm in PARADIGMS
         assert arm.recommender is None or arm.recommender in REGISTRY
         assert arm.recommender is not None or arm.clicks is not None
-        assert (arm.place is None) == (arm.paradigm == "conventional")
+        reads = arm.reads_texts or arm.sampled or "model" in arm.needs
+        assert (arm.place is not None) == reads
+        assert not reads or arm.paradigm != "conventional"
         assert arm.about.endswith(".")
 
 
