@@ -48,6 +48,12 @@ class PseudoEvents:
     item: NDArray[np.int32]
     score: Scores
 
+    @classmethod
+    def none(cls) -> PseudoEvents:
+        """No event at all."""
+        nobody = np.empty(0, dtype=np.int32)
+        return cls(nobody, nobody, np.empty(0, dtype=np.float32))
+
     def __len__(self) -> int:
         return len(self.user)
 

@@ -110,7 +110,7 @@ class PseudoFeedback(Ranked):
         self._judge = judge
 
     def fit(self, domain: Domain, space: Space | None, *, rng: np.random.Generator) -> Self:
-        """Ask for pseudo-events, unless they are at hand, and fit the base on both.
+        """Ask for pseudo-events, unless they are at hand or would count nothing, and fit the base on both.
 
         Raises
         ------
@@ -120,7 +120,8 @@ class PseudoFeedback(Ranked):
             K300-K313 the model cannot be read or asked.
         """
         if self.pseudo is None:
-            self.pseudo = audience(domain, space, self.config, self._judge)
+            asks = self.config.weight > 0
+            self.pseudo = audience(domain, space, self.config, self._judge) if asks else PseudoEvents.none()
         pseudo, weight = self.pseudo, self.config.weight
         if isinstance(self.base, IALS):
             self.base.fit(domain, space, rng=rng)

@@ -69,7 +69,9 @@ def test_only_cold_items_get_pseudo_events_and_the_domain_keeps_none(shop):
 def test_without_weight_it_is_its_base(shop, word_space):
     from koinon.recommenders.conventional import EASE, EaseConfig
 
-    model, _ = fitted(shop, weight=0.0)
+    model, judge = fitted(shop, weight=0.0)
+    assert not judge.asked
+    assert not len(model.pseudo)
     base = EASE(EaseConfig(lambda_=5.0)).fit(shop.train, None, rng=np.random.default_rng(0))
     np.testing.assert_allclose(model.score(REQUESTS), base.score(REQUESTS), atol=1e-6)
     np.testing.assert_array_less(base.score(REQUESTS) - 1e-5, fitted(shop, weight=0.4)[0].score(REQUESTS) + 1.0)

@@ -282,11 +282,18 @@ def test_another_model_than_was_tuned_is_refused(ranker, rated, model):
 
 
 def test_a_training_keeps_a_place_to_go_on_from(rated, settings, tmp_path):
-    short = settings.model_copy(update={"weight": 0.0, "tuning": TUNING.model_copy(update={"epochs": 1})})
+    short = settings.model_copy(update={"tuning": TUNING.model_copy(update={"epochs": 1})})
     trained = train("tuned", short, rated, None, again=False, folder=tmp_path)
     assert (tmp_path / "checkpoint-early-stop").is_file()
     assert isinstance(load(tmp_path, rated.train), TunedRanker)
     assert np.isfinite(trained.report["validation"]["ndcg@10"])
+
+
+def test_without_weight_nothing_is_tuned(rated, settings):
+    silent = TunedRanker(settings.model_copy(update={"weight": 0.0})).fit(rated.train, None, rng=RNG(0))
+    assert silent.training is None
+    asked = [request(rated, 3, 9, 15)]
+    np.testing.assert_array_equal(silent.score(asked), silent.base.score(asked))
 
 
 def test_its_weight_is_chosen_on_validation(ranker, rated):

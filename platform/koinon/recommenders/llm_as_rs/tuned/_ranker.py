@@ -77,6 +77,8 @@ class TunedRanker(Reranker):
     ) -> Self:
         """Fit the base, then tune the language model on judgements drawn from the training events.
 
+        With ``weight`` 0 the language model is never asked, so none is tuned.
+
         Parameters
         ----------
         domain, space, rng
@@ -93,6 +95,8 @@ class TunedRanker(Reranker):
             asked so; K470-K472 tuning failed or cannot be gone on with; those of the base.
         """
         self.base.fit(domain, space, rng=rng)
+        if self.config.weight == 0:
+            return self.adopt(domain)
         return self.tune(domain, rng=rng, checkpoint=checkpoint, on_progress=on_progress)
 
     def tune(
