@@ -37,7 +37,7 @@ def markdown(results: StudyResults) -> str:
         ),
         (
             "Cost",
-            "processor seconds of a fit · peak MiB · ms of a request (median)",
+            "processor seconds of a fit · peak MiB · ms of a request (median) · MB sent per round",
             _of_arm(_cost),
         ),
         ("Seeds", f"seeds · spread of {head} over them (standard deviation)", _of_arm(_seeds)),
@@ -110,7 +110,8 @@ def _cost(arm: ArmResult) -> str:
     if cost.fit_seconds is None or cost.p50_ms is None:
         return NONE
     peak = NONE if cost.peak_mb is None else f"{cost.peak_mb:,.0f}"
-    return f"{short(cost.fit_seconds)} · {peak} · {short(cost.p50_ms)}"
+    sent = "" if cost.bytes_per_round is None else f" · {short(cost.bytes_per_round / 1e6)}"
+    return f"{short(cost.fit_seconds)} · {peak} · {short(cost.p50_ms)}{sent}"
 
 
 def _seeds(arm: ArmResult) -> str:
