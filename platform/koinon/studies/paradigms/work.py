@@ -219,7 +219,7 @@ class Work:
         """Fit the same on other words, and hold its lists against the first ones."""
         other = reworded(self.prepared.known, change)
         asked = self._asked()
-        model = refit(self.arm, self._config(), other.domain, self.space, seed=self.job.seed)
+        model = refit(self.arm, self._config(), other.domain, self.space, seed=self.job.seed, folder=self.folder)
         answered = measures.Answered.by(model, asked, other.domain.n_items)
         per_user, _, lists = measures.accuracy(answered, self.prepared, asked, None, self.study.k)
         everybody = per_user.filter(pl.col("slice") == "all")

@@ -79,6 +79,28 @@ def test_equal_seeds_give_equal_scores_and_others_do_not(fitted, shop):
     assert not np.array_equal(other.score(asked), fitted.score(asked))
 
 
+def test_a_map_that_was_learned_from_the_same_is_taken_whatever_reads_it(fitted, shop, tmp_path, monkeypatch):
+    def fit(domain=shop, seed=0, **changes):
+        rng = np.random.default_rng(seed)
+        return NoteLLM(CONFIG.model_copy(update=changes)).fit(domain, Marks(), rng=rng, maps=tmp_path)
+
+    asked = [Request(history=np.array([4, 17], dtype=np.int32))]
+    first = fit()
+    assert first.spent == 0.0
+    assert len(list(tmp_path.iterdir())) == 1
+    again, ease = fit(), fit(base="semantic-ease")
+    np.testing.assert_array_equal(first.score(asked), fitted.score(asked))
+    np.testing.assert_array_equal(again.score(asked), fitted.score(asked))
+    assert again.learned
+    assert again.spent > 0.0
+    assert ease.spent == again.spent
+    assert len(list(tmp_path.iterdir())) == 1
+    half = shop.with_events(shop.events.take(shop.events.user % 2 == 0))
+    for other in (fit(half), fit(seed=1), fit(hidden=8)):
+        assert other.spent == 0.0
+    assert len(list(tmp_path.iterdir())) == 4
+
+
 def test_where_nothing_goes_together_the_axes_stay(shop):
     texts, _ = coloured_shop()
     alone = domain_of(texts, [[number] for number in range(len(texts))])

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from time import process_time
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -12,9 +15,11 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import Field
+from safetensors import safe_open
+from safetensors.torch import save
 from scipy.sparse import csr_matrix
 
-from koinon.config import Config
+from koinon.config import Config, write_atomically
 from koinon.data import Domain
 from koinon.errors import RecommenderError
 from koinon.recommenders.base import build_base
@@ -75,6 +80,8 @@ class NoteLLM(Ranked):
     ----------
     learned
         Whether the learned map was kept.
+    spent
+        Processor seconds that its learning took, if that was done before.
     """
 
     name: ClassVar[str] = "notellm"
@@ -84,10 +91,19 @@ class NoteLLM(Ranked):
         self.config = config or NoteLLMConfig()
         self.base: Storable = build_base(self.config.base, self.config.base_settings, BASES)
         self.learned = False
+        self.spent = 0.0
         self._map: StateMap | None = None
 
-    def fit(self, domain: Domain, space: Space | None, *, rng: np.random.Generator) -> Self:
+    def fit(self, domain: Domain, space: Space | None, *, rng: np.random.Generator, maps: Path | None = None) -> Self:
         """Learn the map, then fit the base over the space seen through it.
+
+        Parameters
+        ----------
+        domain, space, rng
+            As for every recommender.
+        maps
+            Folder of learned maps: one that was learned from the same texts, events and settings is taken from there,
+            another is put there.
 
         Raises
         ------
@@ -99,26 +115,14 @@ class NoteLLM(Ranked):
         seed = int(rng.integers(2**31))
         states = np.asarray(space.encode(domain.texts), dtype=np.float32)
         self._map = self._fresh(states.shape[1])
-        self._map.begin(states, self.config.evenness)
-        before = self._mapped(states)
-        learned_from, asked = _set_apart(domain, self.config.apart, seed)
-        pairs = co_occurrences(learned_from, self.config.pairs, seed=seed)
-        if len(pairs):
-            watched = pairs_within(domain.texts, asked, pairs.together, per_user=3, seed=seed)
-            recall = _recall_of(watched, pairs.together, domain.n_items)
-            learn_map(
-                self._map,
-                states,
-                pairs,
-                no_negatives(domain.texts, pairs.together),
-                torch.tensor(math.log(1 / self.config.temperature)),
-                self.config.map,
-                seed=seed,
-                validate=(lambda vectors: float(recall(vectors).mean())) if len(watched) else None,
-            )
-            self.learned = not len(watched) or _clearly_better(recall(self._mapped(states)), recall(before))
-            if not self.learned:
-                self._map.begin(states, self.config.evenness)
+        file = None if maps is None else maps / f"{self._digest(states, domain, seed)}.safetensors"
+        if file is not None and file.is_file():
+            self._take(self._map, file)
+        else:
+            begun = process_time()
+            self._learn(self._map, states, domain, seed)
+            if file is not None:
+                self._keep(self._map, file, process_time() - begun)
         self.base.fit(domain, self._view(space), rng=rng)
         return self
 
@@ -151,6 +155,48 @@ class NoteLLM(Ranked):
         learned = {name.removeprefix("base."): array for name, array in state.items() if name.startswith("base.")}
         self.base = self.base.restore(learned, domain, self._view(space))
         return self
+
+    def _learn(self, fresh: StateMap, states: Floats, domain: Domain, seed: int) -> None:
+        fresh.begin(states, self.config.evenness)
+        before = self._mapped(states)
+        learned_from, asked = _set_apart(domain, self.config.apart, seed)
+        pairs = co_occurrences(learned_from, self.config.pairs, seed=seed)
+        if not len(pairs):
+            return
+        watched = pairs_within(domain.texts, asked, pairs.together, per_user=3, seed=seed)
+        recall = _recall_of(watched, pairs.together, domain.n_items)
+        learn_map(
+            fresh,
+            states,
+            pairs,
+            no_negatives(domain.texts, pairs.together),
+            torch.tensor(math.log(1 / self.config.temperature)),
+            self.config.map,
+            seed=seed,
+            validate=(lambda vectors: float(recall(vectors).mean())) if len(watched) else None,
+        )
+        self.learned = not len(watched) or _clearly_better(recall(self._mapped(states)), recall(before))
+        if not self.learned:
+            fresh.begin(states, self.config.evenness)
+
+    def _digest(self, states: Floats, domain: Domain, seed: int) -> str:
+        """SHA-256 (hex) over all that a map depends on."""
+        settings = self.config.model_dump_json(exclude={"base", "base_settings"})
+        digest = hashlib.sha256(f"{settings} {seed} {domain.n_users}".encode())
+        for array in (states, domain.events.user, domain.events.item, domain.events.time):
+            digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def _keep(self, learned: StateMap, file: Path, seconds: float) -> None:
+        arrays = {name: value.contiguous() for name, value in learned.state_dict().items()}
+        told = {"learned": json.dumps(self.learned), "seconds": json.dumps(seconds)}
+        write_atomically(file, save(arrays, told))
+
+    def _take(self, fresh: StateMap, file: Path) -> None:
+        with safe_open(file, framework="pt") as kept:
+            fresh.load_state_dict({name: kept.get_tensor(name) for name in kept.keys()})  # noqa: SIM118
+            told = kept.metadata()
+        self.learned, self.spent = json.loads(told["learned"]), json.loads(told["seconds"])
 
     def _fresh(self, width: int) -> StateMap:
         return StateMap(width, width, self.config.hidden, self.config.members)
