@@ -34,7 +34,7 @@ class StudyConfig(Config):
     strangers: int = Field(default=1000, ge=2)
     """People shown as strangers at most: a seeded sample."""
     requests: int = Field(default=100, ge=2)
-    """Requests whose latency is taken."""
+    """Requests whose latency is taken; a fifth of them of an arm that asks a language model for each."""
     settings: Path | None = None
     """Folder of kept settings: ``<data set>.toml`` with one table per recommender."""
     budget: int = Field(default=8, ge=0)

@@ -147,18 +147,18 @@ def strangers(model: Recommender, prepared: Prepared, study: StudyConfig) -> pl.
     return pl.concat(frames)
 
 
-def latency(model: Recommender, prepared: Prepared, asked: EvaluationSet, study: StudyConfig) -> dict[str, float]:
+def latency(model: Recommender, asked: EvaluationSet, requests: int, *, k: int) -> dict[str, float]:
     """Milliseconds waited from one request to its list: median and 95th percentile, after a warm-up.
 
     By the clock: processor time is counted too coarsely on some machines for what takes less than a few milliseconds.
     """
-    count = min(study.requests, len(asked))
+    count = min(requests, len(asked))
     spent = []
     for place, request in enumerate(requests_of(asked, range(count))):
         if place == 0:
-            model.recommend([request], study.k)
+            model.recommend([request], k)
         begun = perf_counter()
-        model.recommend([request], study.k)
+        model.recommend([request], k)
         spent.append(1000 * (perf_counter() - begun))
     p50, p95 = np.quantile(spent, [0.5, 0.95])
     return {"requests": count, "p50_ms": float(p50), "p95_ms": float(p95)}

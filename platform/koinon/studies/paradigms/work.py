@@ -213,7 +213,8 @@ class Work:
         return {}
 
     def _latency(self) -> dict[str, Any]:
-        return measures.latency(self.recommender, self.prepared, self._asked(), self.study)
+        requests = -(-self.study.requests // 5) if self.arm.sampled else self.study.requests
+        return measures.latency(self.recommender, self._asked(), requests, k=self.study.k)
 
     def _reworded(self, change: str) -> dict[str, Any]:
         """Fit the same on other words, and hold its lists against the first ones."""

@@ -124,7 +124,7 @@ def test_overlap_counts_what_stays_in_any_order():
 
 
 def test_latency_is_of_single_requests(prepared, ease, study):
-    found = latency(ease, prepared, prepared.split.test, study.model_copy(update={"requests": 7}))
+    found = latency(ease, prepared.split.test, 7, k=study.k)
     assert found["requests"] == 7
     assert 0 < found["p50_ms"] <= found["p95_ms"]
 
