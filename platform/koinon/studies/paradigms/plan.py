@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -15,13 +16,14 @@ from koinon.studies.paradigms.config import StudyConfig
 from koinon.studies.paradigms.data import parse_spec
 from koinon.studies.paradigms.federation import apart
 from koinon.studies.paradigms.setup import Setup
-from koinon.studies.paradigms.work import Job, wanted_measures
+from koinon.studies.paradigms.words import CHANGES
+from koinon.studies.paradigms.work import Job, rewords, wanted_measures
 
 __all__ = ["PHASES", "Plan", "arms_of"]
 
 
-PHASES = (0, 1, 2)
-"""The first seed; arms that stand on others; the other seeds."""
+FIRST, OVER_OTHERS, REWORDED, OTHER_SEEDS = PHASES = (0, 1, 2, 3)
+"""The first seed; arms that stand on others; all of these on other words; the other seeds."""
 
 
 def arms_of(study: StudyConfig) -> list[Arm]:
@@ -86,14 +88,17 @@ class Plan:
         for setup in self.setups:
             impossible = self.not_run(setup)
             for arm in self.arms:
-                if arm.name in impossible or ((arm.complete is not None) != (phase == 1) and phase < 2):
+                if arm.name in impossible:
                     continue
                 first, *others = self.study.seeds if arm.draws else self.study.seeds[:1]
-                if phase < 2:
-                    yield setup, arm, self.job(setup, arm, first)
-                else:
+                if phase == OTHER_SEEDS:
                     for seed in others if not arm.sampled else ():
                         yield setup, arm, self.job(setup, arm, seed)
+                elif phase == REWORDED:
+                    if rewords(arm):
+                        yield setup, arm, replace(self.job(setup, arm, first), measures=tuple(sorted(CHANGES)))
+                elif (arm.complete is not None) == (phase == OVER_OTHERS):
+                    yield setup, arm, self.job(setup, arm, first)
 
     def told(self, setup: Setup) -> Told:
         """What arms hear that stand on others: the best conventional recommender on validation, and all settings.
@@ -124,7 +129,7 @@ class Plan:
         if arm.complete is not None:
             stated |= arm.complete(self.told(setup))
         kept = setup.kept.get(arm.name)
-        measures = wanted_measures(arm, first_seed=seed == self.study.seeds[0], labels="labels" in setup.offers)
+        measures = wanted_measures(arm, labels="labels" in setup.offers)
         depends: dict[str, Any] = {
             "data": setup.fingerprint,
             "arm": arm.name,

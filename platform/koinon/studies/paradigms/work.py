@@ -27,7 +27,7 @@ from koinon.studies.paradigms.fitting import fit, fit_federated, refit
 from koinon.studies.paradigms.settings import choose
 from koinon.studies.paradigms.words import CHANGES, reworded
 
-__all__ = ["Bench", "Job", "Work", "wanted_measures"]
+__all__ = ["Bench", "Job", "Work", "rewords", "wanted_measures"]
 
 OnMeasure = Callable[[str, str, float], None]
 """Called with a measure, ``begun`` or ``done``, and its processor seconds."""
@@ -71,26 +71,34 @@ class Job:
         return cls(**{**raw, "measures": tuple(raw["measures"]), "partners": tuple(raw["partners"])})
 
     def missing(self) -> list[str]:
-        """Measures that are not finished; the fit is one of them again where a model is needed that was cleared."""
+        """Measures that are not finished; the fit is one of them again where a model is needed that was cleared.
+
+        Other words are held against lists: without them none is missing.
+        """
         folder = Path(self.folder)
+        if not set(self.measures) - set(CHANGES) and not (folder / "accuracy.json").is_file():
+            return []
         names = [name for name in self.measures if not (folder / f"{name}.json").is_file()]
-        if set(names) - {"fit", "clicks"} and not (folder / "model" / store.DESCRIPTION).is_file():
+        if set(names) & {"accuracy", "strangers", "latency"} and not (folder / "model" / store.DESCRIPTION).is_file():
             names = ["fit", *(name for name in names if name != "fit")]
         return names
 
 
-def wanted_measures(arm: Arm, *, first_seed: bool, labels: bool) -> tuple[str, ...]:
-    """What is measured of an arm."""
+def wanted_measures(arm: Arm, *, labels: bool) -> tuple[str, ...]:
+    """What is measured of an arm on the words as they are."""
     found = []
     if arm.recommender is not None:
         found += ["fit", "accuracy", "latency"]
         if not arm.sampled:
             found.append("strangers")
-        if arm.reads_texts and first_seed and arm.clicks is None and not {"model", "partners"} & set(arm.needs):
-            found += sorted(CHANGES)
     if arm.clicks is not None and labels:
         found.append("clicks")
     return tuple(found)
+
+
+def rewords(arm: Arm) -> bool:
+    """Whether an arm is also fitted on other words, with the first seed."""
+    return arm.reads_texts and arm.clicks is None and not {"model", "partners"} & set(arm.needs)
 
 
 class Bench:

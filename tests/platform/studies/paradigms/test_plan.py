@@ -16,7 +16,7 @@ from koinon.recommenders.llm_as_rs.tuned.samples import drawn_samples, judged_sa
 from koinon.recommenders.store import REGISTRY
 from koinon.studies.paradigms import StudyConfig, run_study
 from koinon.studies.paradigms.arms import ARMS, PARADIGMS, Told
-from koinon.studies.paradigms.plan import PHASES, Plan
+from koinon.studies.paradigms.plan import PHASES, REWORDED, Plan
 from koinon.studies.paradigms.setup import set_up
 
 from .conftest import shop_tables
@@ -51,7 +51,7 @@ def test_what_cannot_run_is_said_with_the_reason(timed_shop, untimed_shop, tmp_p
 def test_every_arm_that_can_run_has_its_jobs_and_no_other(timed_shop, tmp_path):
     plan = planned(tmp_path, timed_shop, seeds=(4, 5))
     (setup,) = plan.setups
-    jobs = [(arm.name, job.seed) for phase in PHASES for _, arm, job in plan.jobs(phase)]
+    jobs = [(arm.name, job.seed) for phase in PHASES if phase != REWORDED for _, arm, job in plan.jobs(phase)]
     assert len(jobs) == len(set(jobs))
     assert {name for name, _ in jobs} == set(ARMS) - set(plan.not_run(setup))
     assert ("ease", 4) in jobs
@@ -63,6 +63,20 @@ def test_arms_that_stand_on_others_come_after_them(timed_shop, tmp_path):
     plan = planned(tmp_path, timed_shop)
     assert {arm.name for _, arm, _ in plan.jobs(1)} == {"semantic-ease-tuned", "gated", "controller"}
     assert "gated" not in {arm.name for _, arm, _ in plan.jobs(0)}
+
+
+def test_other_words_come_after_everything_on_the_own_ones_and_only_where_texts_are_read(timed_shop, tmp_path):
+    plan = planned(tmp_path, timed_shop, seeds=(4, 5))
+    reworded = {(arm.name, job.seed, job.folder) for _, arm, job in plan.jobs(REWORDED)}
+    before = {(arm.name, job.seed, job.folder) for phase in (0, 1) for _, arm, job in plan.jobs(phase)}
+    assert reworded < before
+    assert {"semantic-ease", "gated", "unisrec"} <= {name for name, _, _ in reworded}
+    assert not {"ease", "ctrl-dcnv2", "federated-gram"} & {name for name, _, _ in reworded}
+    _, _, job = next(plan.jobs(REWORDED))
+    assert not job.missing()  # nothing to be held against yet
+    Path(job.folder).mkdir(parents=True)
+    (Path(job.folder) / "accuracy.json").write_text("{}")
+    assert job.missing() == ["paraphrased", "translated"]
 
 
 def test_an_unknown_arm_is_refused(timed_shop, tmp_path):
