@@ -90,8 +90,8 @@ def test_several_at_once_find_the_same(ran, study, timed_shop, tmp_path):
     found = run_study(study.model_copy(update={"workers": 3}), tmp_path, on_event=events.append)
     for name, arm in found.data["shop"].arms.items():
         assert arm.figures == results.data["shop"].arms[name].figures
-    assert sum(event["event"] == "over" for event in events) == 4
-    assert {event["arm"] for event in events if event["event"] == "over"} == set(found.data["shop"].arms)
+    over = [event["arm"] for event in events if event["event"] == "over"]
+    assert sorted(over) == sorted([*found.data["shop"].arms, "semantic-ease"])  # once more on other words
 
 
 def test_whoever_is_interrupted_leaves_no_process_and_no_failure_behind(study, timed_shop, tmp_path):
