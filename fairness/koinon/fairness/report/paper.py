@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import warnings
 from typing import cast
 
 from koinon.errors import ResourceError
@@ -11,6 +12,10 @@ from koinon.errors import ResourceError
 __all__ = ["PDF_FILE", "require_pdf", "to_pdf"]
 
 PDF_FILE = "report.pdf"
+_REMEDY = (
+    "Install them with `pip install 'koinon[pdf]'` and the system's Pango (Debian: libpango-1.0-0, "
+    "libpangoft2-1.0-0, libharfbuzz-subset0), or print report.html from a browser."
+)
 
 
 def require_pdf() -> None:
@@ -22,14 +27,16 @@ def require_pdf() -> None:
         K806 WeasyPrint, or a system library that it needs, is not installed.
     """
     try:
-        import weasyprint  # noqa: F401
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # that it could do without it; see below
+            import weasyprint  # noqa: F401
+            from weasyprint.text.ffi import harfbuzz_subset
     except (ImportError, OSError) as error:
+        raise ResourceError("K806", f"A PDF needs WeasyPrint and Pango: {error}".splitlines()[0], _REMEDY) from error
+    if harfbuzz_subset is None:
         raise ResourceError(
-            "K806",
-            f"A PDF needs WeasyPrint and Pango: {error}".splitlines()[0],
-            "Install them with `pip install 'koinon[pdf]'` and the system's Pango (Debian: libpango-1.0-0, "
-            "libpangoft2-1.0-0, libharfbuzz-subset0), or print report.html from a browser.",
-        ) from error
+            "K806", "Without HarfBuzz's subsetter the same page is printed to other bytes every time.", _REMEDY
+        )
 
 
 def to_pdf(page: str) -> bytes:
